@@ -1,0 +1,119 @@
+//! Webhook events as they arrived: verified, committed, then answered 200.
+use crate::{jobs, prelude::*};
+
+row! {
+    /// One event.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Event {
+        pub id: Uuid,
+        pub provider: String,
+        pub mode: String,
+        pub external_id: String,
+        pub kind: String,
+        pub subject: String,
+        pub occurred_at: Timestamp,
+        pub received_at: Timestamp,
+        pub body: Vec<u8>,
+        pub status: String,
+        pub reason: Option<String>,
+    }
+}
+
+/// An event that was verified and read.
+#[derive(Debug, Clone)]
+pub struct Arrival<'a> {
+    /// `stripe` or `revenuecat`.
+    pub provider: &'a str,
+    /// `live` or `test`.
+    pub mode: &'a str,
+    /// The provider's id: the same id is the same event.
+    pub external_id: &'a str,
+    /// The provider's word.
+    pub kind: &'a str,
+    /// Which API version shaped the body.
+    pub api_version: Option<&'a str>,
+    /// Events of one subject are applied one at a time.
+    pub subject: &'a str,
+    /// When it happened, says the provider.
+    pub occurred_at: Timestamp,
+    /// Which of the configured secrets matched.
+    pub key_index: i64,
+    /// Exactly what was signed.
+    pub body: &'a [u8],
+}
+
+sql! {
+    fn insert(
+        tx: &mut Tx, id: Uuid, provider: &str, mode: &str, external_id: &str, kind: &str, api_version: Option<&str>,
+        subject: &str, occurred_at: Timestamp, key_index: i64, body: &[u8], now: Timestamp,
+    ) -> bool {
+        "insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
+                                     received_at, key_index, body, status)
+         values ($id, $provider, $mode, $external_id, $kind, $api_version, $subject, $occurred_at,
+                 $now, $key_index, $body, 'received')
+         on conflict (provider, mode, external_id) do nothing"
+    }
+
+    /// The event of this id.
+    pub fn by_id(db: &Db, id: Uuid) -> Option<Event> {
+        "select {columns} from webhook_events where id = $id"
+    }
+
+    /// The event that the provider knows by this id.
+    pub fn by_external_id(db: &Db, provider: &str, mode: &str, external_id: &str) -> Option<Event> {
+        "select {columns} from webhook_events where provider = $provider and mode = $mode and external_id = $external_id"
+    }
+
+    /// Notes what became of it.
+    pub fn settle(tx: &mut Tx, id: Uuid, status: &str, reason: Option<&str>, now: Timestamp) {
+        "update webhook_events set status = $status, reason = $reason, processed_at = $now where id = $id"
+    }
+}
+
+/// The job kind that applies an event; its payload is `{"event": id}`.
+pub const APPLY: &str = "apply_webhook";
+
+/// Keeps an event with the job that will apply it, and returns once both are on disk. `false`: it was here before.
+pub async fn ingest(db: &Db, arrival: Arrival<'_>, now: Timestamp) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let id = Uuid::now_v7();
+    let Arrival {
+        provider,
+        mode,
+        external_id,
+        kind,
+        api_version,
+        subject,
+        occurred_at,
+        key_index,
+        body,
+    } = arrival;
+    let inserted = insert(
+        &mut tx,
+        id,
+        provider,
+        mode,
+        external_id,
+        kind,
+        api_version,
+        subject,
+        occurred_at,
+        key_index,
+        body,
+        now,
+    );
+    let fresh = inserted.await?;
+    if fresh {
+        let payload = serde_json::json!({"event": id});
+        let job = jobs::NewJob {
+            kind: APPLY,
+            subject: Some(subject),
+            payload,
+            dedupe_key: None,
+            due_at: now,
+        };
+        jobs::enqueue(&mut tx, job, now).await?;
+        tx.commit().await?;
+    }
+    Ok(fresh)
+}

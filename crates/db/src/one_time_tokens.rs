@@ -1,0 +1,43 @@
+//! Codes that prove an address: hashed, counted, used once.
+use crate::prelude::*;
+
+row! {
+    /// A code that was sent.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct OneTimeToken {
+        pub id: Uuid,
+        pub user_id: Uuid,
+        pub secret_hash: Vec<u8>,
+        pub attempts: i64,
+        pub expires_at: Timestamp,
+    }
+}
+
+sql! {
+    /// Keeps a new code.
+    pub fn create(
+        tx: &mut Tx, id: Uuid, user: Uuid, kind: &str, email: &str, secret_hash: &[u8], expires_at: Timestamp, now: Timestamp,
+    ) {
+        "insert into one_time_tokens (id, user_id, kind, email, secret_hash, attempts, expires_at, created_at)
+         values ($id, $user, $kind, $email, $secret_hash, 0, $expires_at, $now)"
+    }
+
+    /// The newest code of this purpose for this address that may still be used, with this guess
+    /// counted. Only the newest counts: a new code makes the older ones worthless.
+    pub fn guess(tx: &mut Tx, email: &str, kind: &str, max_attempts: i64, now: Timestamp) -> Option<OneTimeToken> {
+        "update one_time_tokens set attempts = attempts + 1
+         where id = (select id from one_time_tokens where email = $email and kind = $kind order by id desc limit 1)
+           and consumed_at is null and expires_at > $now and attempts < $max_attempts
+         returning {columns}"
+    }
+
+    /// Uses it up. `false` when it was.
+    pub fn consume(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
+        "update one_time_tokens set consumed_at = $now where id = $id and consumed_at is null"
+    }
+
+    /// Forgets codes that expired before `before`.
+    pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
+        "delete from one_time_tokens where expires_at < $before"
+    }
+}

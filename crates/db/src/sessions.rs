@@ -1,0 +1,129 @@
+//! Where a user is signed in. A refresh token is derived from its session's counter and secret, so
+//! that none is stored, and the same child can be given twice.
+use crate::prelude::*;
+
+row! {
+    /// One sign-in, on one device.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Session {
+        pub id: Uuid,
+        pub user_id: Uuid,
+        pub refresh_secret: Vec<u8>,
+        pub refresh_counter: i64,
+        pub acked_counter: i64,
+        pub rotated_at: Timestamp,
+        pub aal: String,
+        pub amr: Json<Value>,
+        pub ip: Option<String>,
+        pub user_agent: Option<String>,
+        pub last_seen_at: Timestamp,
+        pub idle_expires_at: Timestamp,
+        pub absolute_expires_at: Timestamp,
+        pub revoked_at: Option<Timestamp>,
+        pub revoke_reason: Option<String>,
+        pub created_at: Timestamp,
+    }
+}
+
+row! {
+    /// What a request needs to know of the session its access token names.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Standing {
+        pub user_id: Uuid,
+        pub role: String,
+        pub acked_counter: i64,
+        pub absolute_expires_at: Timestamp,
+        pub revoked_at: Option<Timestamp>,
+        pub banned_until: Option<Timestamp>,
+    }
+}
+
+sql! {
+    /// Whether a session still stands, with its user's standing. Read on every authenticated request,
+    /// so that a revocation counts at once on every instance.
+    pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
+        "select s.user_id, u.role, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
+         from sessions s join users u on u.id = s.user_id where s.id = $id"
+    }
+
+    /// The session, held against others until the transaction ends.
+    pub fn locked(tx: &mut Tx, id: Uuid) -> Option<Session> {
+        "select {columns} from sessions where id = $id {postgres: for update}"
+    }
+
+    fn insert(
+        tx: &mut Tx, id: Uuid, user: Uuid, refresh_secret: &[u8], amr: &Json<Value>, ip: Option<&str>,
+        user_agent: Option<&str>, idle_expires_at: Timestamp, absolute_expires_at: Timestamp, now: Timestamp,
+    ) -> Session {
+        "insert into sessions (id, user_id, refresh_secret, refresh_counter, acked_counter, rotated_at, aal, amr, ip,
+                               user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at)
+         values ($id, $user, $refresh_secret, 1, 0, $now, 'aal1', $amr, $ip,
+                 $user_agent, $now, $idle_expires_at, $absolute_expires_at, $now)
+         returning {columns}"
+    }
+
+    /// Moves on from counter `from`. `false` when another request already did.
+    pub fn rotate(tx: &mut Tx, id: Uuid, from: i64, idle_expires_at: Timestamp, now: Timestamp) -> bool {
+        "update sessions set refresh_counter = $from + 1, acked_counter = $from, rotated_at = $now,
+                             last_seen_at = $now, idle_expires_at = $idle_expires_at
+         where id = $id and refresh_counter = $from and revoked_at is null"
+    }
+
+    /// The client proved that it holds the tokens of this counter.
+    pub fn acknowledge(tx: &mut Tx, id: Uuid, counter: i64, now: Timestamp) {
+        "update sessions set acked_counter = $counter, last_seen_at = $now where id = $id and acked_counter < $counter"
+    }
+
+    /// Ends one session. `false` when it had ended.
+    pub fn revoke(tx: &mut Tx, id: Uuid, reason: &str, now: Timestamp) -> bool {
+        "update sessions set revoked_at = $now, revoke_reason = $reason where id = $id and revoked_at is null"
+    }
+
+    /// Ends a user's sessions, all but `keep`.
+    pub fn revoke_of_user(tx: &mut Tx, user: Uuid, keep: Option<Uuid>, reason: &str, now: Timestamp) -> u64 {
+        "update sessions set revoked_at = $now, revoke_reason = $reason
+         where user_id = $user and revoked_at is null and ($keep is null or id <> $keep)"
+    }
+
+    /// Forgets sessions that expired before `before`.
+    pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
+        "delete from sessions where idle_expires_at < $before"
+    }
+}
+
+/// What a sign-in brings.
+#[derive(Debug, Clone)]
+pub struct NewSession<'a> {
+    /// Who signed in.
+    pub user: Uuid,
+    /// Random; refresh tokens are derived with it.
+    pub refresh_secret: &'a [u8],
+    /// `password`, `otp`, …: RFC 8176 words as GoTrue writes them.
+    pub method: &'a str,
+    /// Where from.
+    pub ip: Option<&'a str>,
+    /// With what.
+    pub user_agent: Option<&'a str>,
+    /// Ends when not refreshed until then.
+    pub idle_expires_at: Timestamp,
+    /// Ends then at the latest.
+    pub absolute_expires_at: Timestamp,
+}
+
+/// Makes a session, counter 1.
+pub async fn create(tx: &mut Tx, new: NewSession<'_>, now: Timestamp) -> Result<Session> {
+    let amr = Json(serde_json::json!([{"method": new.method, "timestamp": now.unix()}]));
+    insert(
+        tx,
+        Uuid::now_v7(),
+        new.user,
+        new.refresh_secret,
+        &amr,
+        new.ip,
+        new.user_agent,
+        new.idle_expires_at,
+        new.absolute_expires_at,
+        now,
+    )
+    .await
+}

@@ -1,0 +1,63 @@
+//! What is used of a quota, and what was spent.
+use crate::prelude::*;
+
+row! {
+    /// One metric in one period.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Window {
+        pub metric: String,
+        pub used: i64,
+        pub reserved: i64,
+    }
+}
+
+row! {
+    /// What a period cost.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Spent {
+        pub input_tokens: i64,
+        pub output_tokens: i64,
+        pub cost_microusd: i64,
+    }
+}
+
+sql! {
+    /// Sets `amount` aside. `false`, and nothing changed, when that would pass `limit`; holds under any concurrency.
+    pub fn reserve(tx: &mut Tx, subject: &str, metric: &str, window_start: Timestamp, amount: i64, limit: i64) -> bool {
+        "insert into quota_windows (subject, metric, window_start, used, reserved)
+         select $subject, $metric, $window_start, 0, $amount where $amount <= $limit
+         on conflict (subject, metric, window_start) do update
+         set reserved = quota_windows.reserved + excluded.reserved
+         where quota_windows.used + quota_windows.reserved + excluded.reserved <= $limit"
+    }
+
+    /// Turns a reservation into what was really used.
+    pub fn settle(tx: &mut Tx, subject: &str, metric: &str, window_start: Timestamp, reserved: i64, used: i64) {
+        "update quota_windows set reserved = reserved - $reserved, used = used + $used
+         where subject = $subject and metric = $metric and window_start = $window_start"
+    }
+
+    /// A subject's metrics of one period.
+    pub fn windows(db: &Db, subject: &str, window_start: Timestamp) -> Vec<Window> {
+        "select {columns} from quota_windows where subject = $subject and window_start = $window_start order by metric"
+    }
+
+    /// Writes what one generation cost. `false` when it is written: nothing is ever charged twice.
+    pub fn charge(
+        tx: &mut Tx, generation: Uuid, user: Uuid, provider: &str, model: &str, input_tokens: i64, output_tokens: i64,
+        cost_microusd: i64, usage_source: &str, now: Timestamp,
+    ) -> bool {
+        "insert into usage_ledger (generation_id, user_id, provider, model, input_tokens, output_tokens, cost_microusd,
+                                   usage_source, created_at)
+         values ($generation, $user, $provider, $model, $input_tokens, $output_tokens, $cost_microusd, $usage_source, $now)
+         on conflict (generation_id) do nothing"
+    }
+
+    /// What a user's generations since `since` cost.
+    pub fn spent(db: &Db, user: Uuid, since: Timestamp) -> Spent {
+        "select cast(coalesce(sum(input_tokens), 0) as bigint) as input_tokens,
+                cast(coalesce(sum(output_tokens), 0) as bigint) as output_tokens,
+                cast(coalesce(sum(cost_microusd), 0) as bigint) as cost_microusd
+         from usage_ledger where user_id = $user and created_at >= $since"
+    }
+}

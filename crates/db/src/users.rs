@@ -1,0 +1,165 @@
+//! People, and the identities by which they are known.
+use crate::prelude::*;
+
+row! {
+    /// One person. `email` is lower case; it is proved to be theirs when `email_confirmed_at` is set.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct User {
+        pub id: Uuid,
+        pub email: Option<String>,
+        pub email_confirmed_at: Option<Timestamp>,
+        pub password_hash: Option<String>,
+        pub role: String,
+        pub app_metadata: Json<Value>,
+        pub user_metadata: Json<Value>,
+        pub is_anonymous: bool,
+        pub banned_until: Option<Timestamp>,
+        pub last_sign_in_at: Option<Timestamp>,
+        pub created_at: Timestamp,
+        pub updated_at: Timestamp,
+    }
+}
+
+row! {
+    /// How a provider knows a user: `(issuer, subject)` is unique, and the only key.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Identity {
+        pub id: Uuid,
+        pub user_id: Uuid,
+        pub provider: String,
+        pub issuer: String,
+        pub subject: String,
+        pub profile: Json<Value>,
+        pub last_sign_in_at: Option<Timestamp>,
+        pub created_at: Timestamp,
+        pub updated_at: Timestamp,
+    }
+}
+
+sql! {
+    /// The user of this id.
+    pub fn by_id(db: &Db, id: Uuid) -> Option<User> {
+        "select {columns} from users where id = $id"
+    }
+
+    /// Who holds this address: who confirmed it, else the newest who claims it.
+    pub fn by_email(db: &Db, email: &str) -> Option<User> {
+        "select {columns} from users where email = $email
+         order by case when email_confirmed_at is null then 1 else 0 end, created_at desc limit 1"
+    }
+
+    /// Makes a user; `None` when the address is confirmed to be someone else's.
+    fn insert(
+        tx: &mut Tx, id: Uuid, email: Option<&str>, confirmed_at: Option<Timestamp>, password_hash: Option<&str>,
+        role: &str, app_metadata: &Json<Value>, user_metadata: &Json<Value>, is_anonymous: bool, now: Timestamp,
+    ) -> Option<User> {
+        "insert into users (id, email, email_confirmed_at, password_hash, role, app_metadata, user_metadata,
+                            is_anonymous, created_at, updated_at)
+         select $id, $email, $confirmed_at, $password_hash, $role, $app_metadata, $user_metadata,
+                $is_anonymous, $now, $now
+         where not exists (select 1 from users where email = $email and email_confirmed_at is not null)
+         on conflict (email) where email_confirmed_at is not null do nothing
+         returning {columns}"
+    }
+
+    /// The address is proved to be theirs. `false` when it meanwhile became someone else's.
+    pub fn confirm_email(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
+        "update users set email_confirmed_at = $now, updated_at = $now
+         where id = $id and email_confirmed_at is null and not exists (
+             select 1 from users other where other.email = users.email and other.email_confirmed_at is not null)"
+    }
+
+    /// Notes a sign-in.
+    pub fn signed_in(tx: &mut Tx, id: Uuid, now: Timestamp) {
+        "update users set last_sign_in_at = $now where id = $id"
+    }
+
+    /// Replaces the password's hash.
+    pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: &str, now: Timestamp) {
+        "update users set password_hash = $hash, updated_at = $now where id = $id"
+    }
+
+    /// Replaces what the user keeps about themself.
+    pub fn set_user_metadata(tx: &mut Tx, id: Uuid, metadata: &Json<Value>, now: Timestamp) {
+        "update users set user_metadata = $metadata, updated_at = $now where id = $id"
+    }
+
+    /// A user's identities, oldest first.
+    pub fn identities(db: &Db, user: Uuid) -> Vec<Identity> {
+        "select {columns} from identities where user_id = $user order by created_at, id"
+    }
+
+    /// Makes an identity. `false` when this subject of this issuer is known already.
+    pub fn add_identity(
+        tx: &mut Tx, id: Uuid, user: Uuid, provider: &str, issuer: &str, subject: &str,
+        profile: &Json<Value>, now: Timestamp,
+    ) -> bool {
+        "insert into identities (id, user_id, provider, issuer, subject, profile, last_sign_in_at, created_at, updated_at)
+         values ($id, $user, $provider, $issuer, $subject, $profile, $now, $now, $now)
+         on conflict (issuer, subject) do nothing"
+    }
+
+    /// Removes unconfirmed sign-ups older than `before`.
+    pub fn delete_unconfirmed(tx: &mut Tx, before: Timestamp) -> u64 {
+        "delete from users where id in (
+             select id from users where email_confirmed_at is null and email is not null and last_sign_in_at is null
+                                    and created_at < $before)"
+    }
+}
+
+/// What a sign-up brings.
+#[derive(Debug, Clone)]
+pub struct NewUser<'a> {
+    /// Lower case; `None` for an anonymous user.
+    pub email: Option<&'a str>,
+    /// When the address counts as proved from the start.
+    pub confirmed_at: Option<Timestamp>,
+    /// A PHC string.
+    pub password_hash: Option<&'a str>,
+    /// `authenticated` or `admin`.
+    pub role: &'a str,
+    /// What the user says of themself.
+    pub user_metadata: Value,
+}
+
+/// Makes a user who signs in by e-mail, or an anonymous one, with the identity that GoTrue's clients
+/// expect to see; `None` when the address is confirmed to be someone else's.
+pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Option<User>> {
+    let id = Uuid::now_v7();
+    let app_metadata = match new.email {
+        Some(_) => serde_json::json!({"provider": "email", "providers": ["email"]}),
+        None => serde_json::json!({}),
+    };
+    let (app_metadata, user_metadata) = (Json(app_metadata), Json(new.user_metadata));
+    let anonymous = new.email.is_none();
+    let created = insert(
+        tx,
+        id,
+        new.email,
+        new.confirmed_at,
+        new.password_hash,
+        new.role,
+        &app_metadata,
+        &user_metadata,
+        anonymous,
+        now,
+    );
+    let user = created.await?;
+    if let (Some(user), Some(email)) = (&user, new.email) {
+        let profile = Json(
+            serde_json::json!({"sub": user.id, "email": email, "email_verified": new.confirmed_at.is_some()}),
+        );
+        add_identity(
+            tx,
+            Uuid::now_v7(),
+            user.id,
+            "email",
+            "email",
+            &user.id.to_string(),
+            &profile,
+            now,
+        )
+        .await?;
+    }
+    Ok(user)
+}
