@@ -49,7 +49,7 @@ pub fn count() -> usize {
 pub async fn verify(db: &Db) -> Result<Vec<String>> {
     let mut faults = vec![];
     for statement in statements() {
-        let found = match &db.0 {
+        let found = match &db.engine {
             Engine::Postgres { pool, .. } => postgres(&mut *pool.acquire().await?, statement).await,
             Engine::Sqlite { read, .. } => sqlite(&mut *read.acquire().await?, statement).await,
         };
@@ -211,7 +211,7 @@ const TYPES: [(&str, &str); 8] = [
 /// The schema in words both engines share, one line for each column, key, index and reference.
 /// Equal on both engines, and kept in `schema.txt`, where a review sees what a migration changes.
 pub async fn schema(db: &Db) -> Result<Vec<String>> {
-    let mut lines: Vec<String> = match &db.0 {
+    let mut lines: Vec<String> = match &db.engine {
         Engine::Postgres { pool, .. } => {
             sqlx::query_scalar(include_str!("check/schema.postgres.sql"))
                 .fetch_all(pool)

@@ -5,7 +5,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
 /// How connections are kept.
 #[derive(Debug, Clone)]
@@ -36,7 +37,11 @@ impl Default for Options {
 
 /// A database of either engine. Cheap to clone.
 #[derive(Clone)]
-pub struct Db(pub(crate) Engine);
+pub struct Db {
+    pub(crate) engine: Engine,
+    /// Rings when a transaction that enqueued a job was committed here.
+    pub(crate) bell: Arc<Notify>,
+}
 
 #[derive(Clone)]
 pub(crate) enum Engine {
@@ -52,7 +57,12 @@ pub(crate) enum Engine {
 }
 
 /// An open transaction: the only thing that can write. Dropped without [`Tx::commit`], it never was.
-pub struct Tx(pub(crate) Open);
+pub struct Tx {
+    pub(crate) open: Open,
+    /// What a commit rings, once a job was enqueued.
+    pub(crate) bell: Arc<Notify>,
+    pub(crate) enqueued: bool,
+}
 
 pub(crate) enum Open {
     Postgres(Transaction<'static, Postgres>),
@@ -77,6 +87,13 @@ impl Db {
         match url {
             DatabaseUrl::Sqlite(path) => Self::open_sqlite(path, options).await,
             DatabaseUrl::Postgres(url) => Self::open_postgres(url, options).await,
+        }
+    }
+
+    fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            bell: Arc::default(),
         }
     }
 
@@ -110,7 +127,7 @@ impl Db {
             .connect_with(connect.pragma("query_only", "on"))
             .await
             .map_err(|e| cannot(explain_sqlite(&e)))?;
-        Ok(Self(Engine::Sqlite {
+        Ok(Self::new(Engine::Sqlite {
             read,
             writer: writer::Writer::new(writer, options.acquire_timeout),
         }))
@@ -132,21 +149,26 @@ impl Db {
             })
             .connect_with(connect)
             .await?;
-        Ok(Self(Engine::Postgres { pool, pooling }))
+        Ok(Self::new(Engine::Postgres { pool, pooling }))
     }
 
     /// Opens a transaction. On SQLite it holds the write lock from here on (`begin immediate`), so
     /// that no later statement can fail for want of it: never wait for anything else inside.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx(match &self.0 {
+        let open = match &self.engine {
             Engine::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
             Engine::Sqlite { writer, .. } => Open::Sqlite(writer.begin().await?),
-        }))
+        };
+        Ok(Tx {
+            open,
+            bell: self.bell.clone(),
+            enqueued: false,
+        })
     }
 
     /// Whether the database answers at all.
     pub async fn ping(&self) -> Result<()> {
-        match &self.0 {
+        match &self.engine {
             Engine::Postgres { pool, .. } => {
                 sqlx::query("select 1").execute(pool).await.map(drop)?
             }
@@ -163,12 +185,12 @@ impl Db {
 
     /// Whether rows survive in a file of this machine alone, so that other instances cannot share them.
     pub fn is_sqlite(&self) -> bool {
-        matches!(self.0, Engine::Sqlite { .. })
+        matches!(self.engine, Engine::Sqlite { .. })
     }
 
     /// What stands between us and PostgreSQL.
     pub fn pooling(&self) -> Pooling {
-        match &self.0 {
+        match &self.engine {
             Engine::Postgres { pooling, .. } => *pooling,
             Engine::Sqlite { .. } => Pooling::Direct,
         }
@@ -176,7 +198,7 @@ impl Db {
 
     /// The pool as it is now.
     pub fn pool_state(&self) -> PoolState {
-        let (open, idle, max) = match &self.0 {
+        let (open, idle, max) = match &self.engine {
             Engine::Postgres { pool, .. } => (
                 pool.size(),
                 pool.num_idle(),
@@ -197,7 +219,7 @@ impl Db {
 
     /// Ends every connection after its work; SQLite's WAL is folded into the file.
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.engine {
             Engine::Postgres { pool, .. } => pool.close().await,
             Engine::Sqlite { read, writer } => {
                 read.close().await;
@@ -210,9 +232,12 @@ impl Db {
 impl Tx {
     /// Makes it so. When this returns `Ok`, what was written is on disk.
     pub async fn commit(self) -> Result<()> {
-        match self.0 {
+        match self.open {
             Open::Postgres(tx) => tx.commit().await?,
             Open::Sqlite(work) => work.commit().await?,
+        }
+        if self.enqueued {
+            self.bell.notify_one();
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Side effects that wait to happen: written in the transaction that causes them, claimed under a
 //! lease, one at a time for each subject.
-use crate::{engine::Engine, prelude::*};
+use crate::{
+    engine::{Engine, Open},
+    prelude::*,
+};
 
 row! {
     /// A job under our lease.
@@ -128,8 +131,8 @@ pub struct NewJob<'a> {
     pub due_at: Timestamp,
 }
 
-/// Writes the job beside the change that causes it. `false` when its key is known. Other instances
-/// hear of it when the transaction commits.
+/// Writes the job beside the change that causes it. `false` when its key is known. Workers, here and on other
+/// instances, hear of it when the transaction commits.
 pub async fn enqueue(tx: &mut Tx, new: NewJob<'_>, now: Timestamp) -> Result<bool> {
     let payload = Json(new.payload);
     let fresh = insert(
@@ -143,10 +146,13 @@ pub async fn enqueue(tx: &mut Tx, new: NewJob<'_>, now: Timestamp) -> Result<boo
         now,
     )
     .await?;
-    if fresh && let crate::engine::Open::Postgres(conn) = &mut tx.0 {
-        sqlx::query("select pg_notify('plinth_jobs', '')")
-            .execute(&mut **conn)
-            .await?;
+    if fresh {
+        tx.enqueued = true;
+        if let Open::Postgres(conn) = &mut tx.open {
+            sqlx::query("select pg_notify('plinth_jobs', '')")
+                .execute(&mut **conn)
+                .await?;
+        }
     }
     Ok(fresh)
 }
@@ -177,6 +183,11 @@ pub async fn next_due_at(db: &Db) -> Result<Option<Timestamp>> {
     Ok(next_due(db).await?.map(|(at,)| at))
 }
 
+/// Returns when a job was committed in this process since the last call.
+pub async fn rung(db: &Db) {
+    db.bell.notified().await;
+}
+
 /// Hears of jobs that other instances commit.
 pub struct Listener(sqlx::postgres::PgListener);
 
@@ -187,7 +198,7 @@ impl Listener {
         let Engine::Postgres {
             pool,
             pooling: crate::Pooling::Direct,
-        } = &db.0
+        } = &db.engine
         else {
             return Ok(None);
         };

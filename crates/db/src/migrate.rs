@@ -43,7 +43,7 @@ pub struct Applied {
 /// Runs `$body` with the connection of a transaction that no other instance can run beside it.
 macro_rules! locked {
     ($db:ident, |$conn:ident| $body:expr) => {
-        match &$db.0 {
+        match &$db.engine {
             Engine::Postgres { pool, .. } => {
                 let mut $conn = pool.begin().await?;
                 for statement in [LOCK_TIMEOUT, NO_STATEMENT_TIMEOUT, LOCK] {
@@ -111,7 +111,7 @@ impl Db {
 
     /// The files that are meant for this engine.
     fn migrator(&self) -> Migrator {
-        let sqlite = matches!(self.0, Engine::Sqlite { .. });
+        let sqlite = matches!(self.engine, Engine::Sqlite { .. });
         let (own, other) = if sqlite {
             (".sqlite", ".postgres")
         } else {

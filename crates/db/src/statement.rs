@@ -73,7 +73,7 @@ pub(crate) struct Call<'c> {
 
 impl Statement {
     pub(crate) fn on_db<'c>(&'static self, db: &'c Db) -> Call<'c> {
-        let target = match &db.0 {
+        let target = match &db.engine {
             Engine::Postgres { pool, .. } => Target::PgPool(pool, PgArguments::default()),
             Engine::Sqlite { read, .. } => Target::SqlitePool(read, SqliteArguments::default()),
         };
@@ -84,7 +84,7 @@ impl Statement {
     }
 
     pub(crate) fn on_tx<'c>(&'static self, tx: &'c mut Tx) -> Call<'c> {
-        let target = match &mut tx.0 {
+        let target = match &mut tx.open {
             Open::Postgres(tx) => Ok(Target::Pg(tx, PgArguments::default())),
             Open::Sqlite(work) => work
                 .conn()

@@ -376,7 +376,7 @@ async fn finish(db: &Db, job: Uuid, worker: &str) {
 /// What no statement of ours says.
 async fn raw(db: &Db, sql: &'static str) {
     let mut tx = db.begin().await.unwrap();
-    match &mut tx.0 {
+    match &mut tx.open {
         engine::Open::Postgres(conn) => sqlx::query(sql).execute(&mut **conn).await.map(drop),
         engine::Open::Sqlite(work) => sqlx::query(sql)
             .execute(work.conn().unwrap())
