@@ -1,0 +1,151 @@
+//! The outside world on loopback: a language model, a mailbox, and senders of Stripe and RevenueCat
+//! events. `cargo run` with nothing configured uses it, tests and benchmarks start their own; the
+//! image does not contain it.
+//!
+//! ```no_run
+//! # async fn run() -> std::io::Result<()> {
+//! let world = sim::start(sim::Options::default()).await?;
+//! println!("OPENAI_BASE_URL={} SMTP_URL={}", world.llm_url(), world.smtp_url());
+//! # Ok(()) }
+//! ```
+
+// An invoice of Stripe's has more fields than json! has patience.
+#![recursion_limit = "256"]
+
+mod dice;
+mod events;
+pub mod faults;
+mod home;
+pub mod llm;
+pub mod mailbox;
+mod net;
+pub mod revenuecat;
+pub mod stripe;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::middleware;
+use tokio::task::JoinSet;
+
+pub use crate::llm::{Call, Llm, Reply, Step};
+pub use crate::mailbox::{Mailbox, Message};
+
+pub struct Options {
+    /// Port of the model, the mailbox page and the event senders; 0 takes any.
+    pub http_port: u16,
+    /// Port mail is accepted on; 0 takes any.
+    pub smtp_port: u16,
+    /// Where events are sent to; without it, and without [`World::send_events_to`], the senders
+    /// refuse.
+    pub webhooks: Option<WebhookTarget>,
+    /// Between two words of an answer.
+    pub llm_gap: Duration,
+}
+
+#[derive(Clone)]
+pub struct WebhookTarget {
+    /// Of the backend, as `http://127.0.0.1:8080`.
+    pub base_url: String,
+    pub stripe_secret: String,
+    pub revenuecat_secret: String,
+}
+
+impl Default for Options {
+    /// Any ports, a natural pace (about 40 words a second), nowhere to send events to.
+    fn default() -> Self {
+        Self {
+            http_port: 0,
+            smtp_port: 0,
+            webhooks: None,
+            llm_gap: Duration::from_millis(25),
+        }
+    }
+}
+
+/// Starts the world on 127.0.0.1. A port that is taken is replaced by a free one.
+pub async fn start(options: Options) -> io::Result<World> {
+    let http = net::bind(options.http_port).await?;
+    let smtp = net::bind(options.smtp_port).await?;
+    let (http_addr, smtp_addr) = (http.local_addr()?, smtp.local_addr()?);
+    let mailbox = Mailbox::default();
+    let llm = Llm::new(options.llm_gap);
+    let target = events::Target::new(options.webhooks.into());
+
+    let router = Router::new()
+        .merge(home::routes(http_addr, smtp_addr, target.clone()))
+        .merge(events::routes(target.clone())?)
+        .nest("/v1", llm::routes(llm.clone()))
+        .merge(mailbox::routes(mailbox.clone()))
+        .layer(middleware::from_fn(net::local_names_only));
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(net::accept(http, move |stream| {
+        net::http(stream, router.clone())
+    }));
+    let letters = mailbox.clone();
+    tasks.spawn(net::accept(smtp, move |stream| {
+        mailbox::smtp::session(stream, letters.clone())
+    }));
+
+    Ok(World {
+        http: http_addr,
+        smtp: smtp_addr,
+        mailbox,
+        llm,
+        target,
+        _tasks: tasks,
+    })
+}
+
+/// A running simulation. Dropping it frees the ports and closes every connection.
+pub struct World {
+    http: SocketAddr,
+    smtp: SocketAddr,
+    mailbox: Mailbox,
+    llm: Llm,
+    target: events::Target,
+    _tasks: JoinSet<std::convert::Infallible>,
+}
+
+impl World {
+    /// The page that says what is simulated and where.
+    pub fn home_url(&self) -> String {
+        format!("http://{}/", self.http)
+    }
+
+    /// An OpenAI base URL; any non-empty key is accepted.
+    pub fn llm_url(&self) -> String {
+        format!("http://{}/v1", self.http)
+    }
+
+    /// The page that shows the mail that was sent.
+    pub fn mailbox_url(&self) -> String {
+        format!("http://{}/mailbox", self.http)
+    }
+
+    pub fn smtp_url(&self) -> String {
+        format!("smtp://{}", self.smtp)
+    }
+
+    /// For a backend whose address is known only now: it may need the world's before it can start.
+    pub fn send_events_to(&self, target: WebhookTarget) {
+        events::set(&self.target, target);
+    }
+
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    pub fn llm(&self) -> &Llm {
+        &self.llm
+    }
+}
+
+/// Unix seconds.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
