@@ -1,1 +1,9 @@
-fn main() {}
+//! The binary. See `plinth --help`.
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    api::commands::run()
+}

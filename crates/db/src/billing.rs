@@ -109,6 +109,11 @@ sql! {
         "select {columns} from entitlement_grants where user_id = $user order by source, source_ref, entitlement"
     }
 
+    /// What a source grants for one object.
+    pub fn grants_of_source(tx: &mut Tx, source: &str, source_ref: &str) -> Vec<Grant> {
+        "select {columns} from entitlement_grants where source = $source and source_ref = $source_ref order by entitlement"
+    }
+
     fn upsert_grant(
         tx: &mut Tx, user: Uuid, entitlement: &str, source: &str, source_ref: &str, starts_at: Timestamp,
         ends_at: Option<Timestamp>, revoked_at: Option<Timestamp>, reason: Option<&str>, in_grace: bool,

@@ -14,7 +14,6 @@ row! {
         pub window_start: Timestamp,
         pub reserved_tokens: i64,
         pub prompt_tokens: i64,
-        pub dispatched_at: Option<Timestamp>,
         pub finished_at: Option<Timestamp>,
         pub finish_reason: Option<String>,
         pub error_code: Option<String>,
@@ -23,7 +22,7 @@ row! {
 }
 
 sql! {
-    /// Opens one under a lease.
+    /// Opens one under a lease. From here on the provider may be asked, and may cost money.
     pub fn create(
         tx: &mut Tx, id: Uuid, user: Uuid, conversation: Option<Uuid>, message: Option<Uuid>, model: &str, owner: &str,
         lease_until: Timestamp, window_start: Timestamp, reserved_tokens: i64, prompt_tokens: i64, now: Timestamp,
@@ -32,11 +31,6 @@ sql! {
                                   reserved_tokens, prompt_tokens, created_at)
          values ($id, $user, $conversation, $message, $model, $owner, $lease_until, $window_start,
                  $reserved_tokens, $prompt_tokens, $now)"
-    }
-
-    /// Notes, before it happens, that the provider is asked: from here on it may have cost money.
-    pub fn dispatch(tx: &mut Tx, id: Uuid, now: Timestamp) {
-        "update generations set dispatched_at = $now where id = $id and finished_at is null"
     }
 
     /// Keeps the lease alive. `false` when another settled it: the producer must stop.

@@ -7,38 +7,37 @@ row! {
     pub struct Known {
         pub request_hash: Vec<u8>,
         /// `None` while the first request is under way.
-        pub status: Option<i64>,
         pub answer: Option<String>,
     }
 }
 
 sql! {
-    /// Takes the key, also one that expired. `false` when it is taken.
+    /// Takes the key until `expires_at`, also one that expired. `false` when it is taken.
     pub fn claim(
         tx: &mut Tx, user: Uuid, scope: &str, key: &str, request_hash: &[u8], expires_at: Timestamp, now: Timestamp,
     ) -> bool {
         "insert into idempotency_keys (user_id, scope, key, request_hash, expires_at, created_at)
          values ($user, $scope, $key, $request_hash, $expires_at, $now)
          on conflict (user_id, scope, key) do update
-         set request_hash = excluded.request_hash, status = null, answer = null,
+         set request_hash = excluded.request_hash, answer = null,
              expires_at = excluded.expires_at, created_at = excluded.created_at
          where idempotency_keys.expires_at <= $now"
     }
 
     /// What is known of a key.
-    pub fn known(db: &Db, user: Uuid, scope: &str, key: &str) -> Option<Known> {
-        "select {columns} from idempotency_keys where user_id = $user and scope = $scope and key = $key"
+    pub fn known(db: &Db, user: Uuid, scope: &str, key: &str, now: Timestamp) -> Option<Known> {
+        "select {columns} from idempotency_keys
+         where user_id = $user and scope = $scope and key = $key and expires_at > $now"
     }
 
-    /// Keeps the answer.
-    pub fn complete(tx: &mut Tx, user: Uuid, scope: &str, key: &str, status: i64, answer: &str) {
-        "update idempotency_keys set status = $status, answer = $answer
-         where user_id = $user and scope = $scope and key = $key"
+    /// Keeps the answer until `expires_at`.
+    pub fn complete(tx: &mut Tx, user: Uuid, scope: &str, key: &str, answer: &str, expires_at: Timestamp) {
+        "update idempotency_keys set answer = $answer, expires_at = $expires_at where user_id = $user and scope = $scope and key = $key"
     }
 
     /// Frees a key whose request came to nothing.
     pub fn release(tx: &mut Tx, user: Uuid, scope: &str, key: &str) {
-        "delete from idempotency_keys where user_id = $user and scope = $scope and key = $key and status is null"
+        "delete from idempotency_keys where user_id = $user and scope = $scope and key = $key and answer is null"
     }
 
     /// Forgets what expired.

@@ -183,6 +183,13 @@ pub async fn next_due_at(db: &Db) -> Result<Option<Timestamp>> {
     Ok(next_due(db).await?.map(|(at,)| at))
 }
 
+impl Db {
+    /// Has the workers of this process look for jobs now.
+    pub fn wake_workers(&self) {
+        self.bell.notify_one();
+    }
+}
+
 /// Returns when a job was committed in this process since the last call.
 pub async fn rung(db: &Db) {
     db.bell.notified().await;

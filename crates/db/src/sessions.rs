@@ -30,7 +30,6 @@ row! {
     #[expect(missing_docs, reason = "the columns say it")]
     pub struct Standing {
         pub user_id: Uuid,
-        pub role: String,
         pub acked_counter: i64,
         pub absolute_expires_at: Timestamp,
         pub revoked_at: Option<Timestamp>,
@@ -42,7 +41,7 @@ sql! {
     /// Whether a session still stands, with its user's standing. Read on every authenticated request,
     /// so that a revocation counts at once on every instance.
     pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
-        "select s.user_id, u.role, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
+        "select s.user_id, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
          from sessions s join users u on u.id = s.user_id where s.id = $id"
     }
 

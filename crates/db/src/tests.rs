@@ -280,14 +280,17 @@ both_engines! {
         let mut tx = db.begin().await.unwrap();
         assert!(idempotency::claim(&mut tx, user, "chat", "k", b"h", expires, now()).await.unwrap());
         assert!(!idempotency::claim(&mut tx, user, "chat", "k", b"h", expires, now()).await.unwrap());
-        idempotency::complete(&mut tx, user, "chat", "k", 200, "{}").await.unwrap();
+        idempotency::complete(&mut tx, user, "chat", "k", "{}", expires).await.unwrap();
+        idempotency::release(&mut tx, user, "chat", "k").await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(idempotency::known(&db, user, "chat", "k").await.unwrap().unwrap().status, Some(200));
+        let known = idempotency::known(&db, user, "chat", "k", now()).await.unwrap().unwrap();
+        assert_eq!(known.answer.as_deref(), Some("{}"));
+        assert_eq!(idempotency::known(&db, user, "chat", "k", expires).await.unwrap(), None);
 
         let mut tx = db.begin().await.unwrap();
         assert!(idempotency::claim(&mut tx, user, "chat", "k", b"x", expires + Duration::from_secs(60), expires).await.unwrap());
         tx.commit().await.unwrap();
-        assert_eq!(idempotency::known(&db, user, "chat", "k").await.unwrap().unwrap().status, None);
+        assert_eq!(idempotency::known(&db, user, "chat", "k", expires).await.unwrap().unwrap().answer, None);
     }
 
     async fn a_guessed_code_is_counted_even_when_it_is_wrong(db: Db) {

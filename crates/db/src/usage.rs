@@ -37,6 +37,11 @@ sql! {
          where subject = $subject and metric = $metric and window_start = $window_start"
     }
 
+    fn taken(tx: &mut Tx, subject: &str, metric: &str, window_start: Timestamp) -> Option<(i64, i64)> {
+        "select used, reserved from quota_windows
+         where subject = $subject and metric = $metric and window_start = $window_start {postgres: for update}"
+    }
+
     /// A subject's metrics of one period.
     pub fn windows(db: &Db, subject: &str, window_start: Timestamp) -> Vec<Window> {
         "select {columns} from quota_windows where subject = $subject and window_start = $window_start order by metric"
@@ -60,4 +65,18 @@ sql! {
                 cast(coalesce(sum(cost_microusd), 0) as bigint) as cost_microusd
          from usage_ledger where user_id = $user and created_at >= $since"
     }
+}
+
+/// How much of `limit` is neither used nor set aside, held against others until the transaction ends.
+pub async fn left(
+    tx: &mut Tx,
+    subject: &str,
+    metric: &str,
+    window_start: Timestamp,
+    limit: i64,
+) -> Result<i64> {
+    let (used, reserved) = taken(tx, subject, metric, window_start)
+        .await?
+        .unwrap_or_default();
+    Ok(limit - used - reserved)
 }

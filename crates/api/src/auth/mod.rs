@@ -1,0 +1,166 @@
+//! Sign-in, in the words of GoTrue (Supabase Auth): any of its SDKs is a client.
+//! <https://github.com/supabase/auth/blob/master/openapi.yaml>
+use crate::{
+    App,
+    config::{Problem, Secret, seconds},
+};
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+
+pub mod access;
+pub mod keys;
+mod logout;
+pub mod password;
+mod refresh;
+mod session;
+mod settings;
+mod signup;
+mod token;
+mod user;
+mod verify;
+
+/// Sign-ups that never confirmed their address are forgotten after this.
+pub const UNCONFIRMED_KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(signup::routes())
+        .merge(verify::routes())
+        .merge(token::routes())
+        .merge(user::routes())
+        .merge(logout::routes())
+        .merge(settings::routes())
+        .merge(keys::routes())
+        .layer(axum::extract::DefaultBodyLimit::max(16 * 1024))
+        .layer(axum::middleware::map_response(
+            async |mut response: axum::response::Response| {
+                response.extensions_mut().insert(crate::http::Uncompressed);
+                response
+            },
+        ))
+}
+
+/// Sign-in.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Sign-in")]
+pub struct Config {
+    /// Seals the signing keys and makes refresh tokens; at least 32 bytes, the same on every instance. A comma list rotates: the first is used, all are understood. Development makes its own.
+    #[arg(long, value_delimiter = ',', visible_aliases = ["secret-key", "session-secret"])]
+    pub jwt_secret: Vec<Secret>,
+
+    /// Sign-ups count as confirmed at once, without a mail. Default: in development alone.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    pub auth_autoconfirm: Option<bool>,
+
+    /// Take new users.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub auth_signup: bool,
+
+    /// Take users without an address.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
+    pub auth_anonymous: bool,
+
+    /// Characters a password has at least.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128))]
+    pub auth_min_password_length: u8,
+
+    /// Digits of a mailed code.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(6..=10))]
+    pub auth_otp_length: u8,
+
+    /// Seconds that a mailed code is good for.
+    #[arg(long, value_parser = seconds, default_value = "600")]
+    pub auth_otp_ttl: Duration,
+
+    /// Seconds that an access token is good for.
+    #[arg(long, value_parser = seconds, default_value = "3600")]
+    pub auth_access_ttl: Duration,
+
+    /// Seconds in which a refresh token used twice gives the same new one: parallel requests, lost answers.
+    #[arg(long, value_parser = seconds, default_value = "10")]
+    pub auth_refresh_reuse_interval: Duration,
+
+    /// A session ends when it is not refreshed for so long.
+    #[arg(long, value_parser = seconds, default_value = "30d")]
+    pub auth_session_idle: Duration,
+
+    /// A session ends after so long at the latest.
+    #[arg(long, value_parser = seconds, default_value = "180d")]
+    pub auth_session_absolute: Duration,
+}
+
+/// Secrets that were published with templates and tutorials.
+const PUBLISHED: [&str; 8] = [
+    "changethis",
+    "change-me",
+    "changeme",
+    "secret",
+    "your-secret",
+    "super-secret-jwt-token",
+    "random_secure_string",
+    "256-bit-random-hex",
+];
+
+impl Config {
+    pub fn check(
+        &self,
+        production: bool,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) {
+        if !production {
+            return;
+        }
+        let remedy = "Make one with `openssl rand -hex 32` and give every instance the same.";
+        if self.jwt_secret.is_empty() {
+            problems.push(Problem::new("JWT_SECRET", "is not set", remedy));
+        }
+        for secret in &self.jwt_secret {
+            let secret = secret.expose();
+            let distinct = secret
+                .bytes()
+                .collect::<std::collections::HashSet<_>>()
+                .len();
+            if PUBLISHED
+                .iter()
+                .any(|published| secret.to_lowercase().contains(published))
+            {
+                problems.push(Problem::new("JWT_SECRET", "is a published example", remedy));
+            } else if secret.len() < 32 || distinct < 8 {
+                problems.push(Problem::new(
+                    "JWT_SECRET",
+                    "is too short or too regular to be secret: it needs 32 random bytes",
+                    remedy,
+                ));
+            }
+        }
+        if self.auth_autoconfirm == Some(true) {
+            warnings.push(Problem::new(
+                "AUTH_AUTOCONFIRM",
+                "is on in production: anyone can sign up with an address that is not theirs",
+                "Unset it once mail is configured.",
+            ));
+        }
+    }
+
+    pub fn autoconfirms(&self, production: bool) -> bool {
+        self.auth_autoconfirm.unwrap_or(!production)
+    }
+}
+
+/// An address as it is compared and kept, or `None` when it cannot be one.
+pub fn normalise_email(email: &str) -> Option<String> {
+    let email = email.trim().to_lowercase();
+    let (local, domain) = email.rsplit_once('@')?;
+    let whole = email.len() <= 254 && !local.is_empty() && local.len() <= 64;
+    let dotted = domain.contains('.')
+        && !domain.starts_with('.')
+        && !domain.ends_with('.')
+        && !domain.contains("..");
+    let plain = !email
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || "<>()[],;:\\\"".contains(c))
+        && !local.contains('@');
+    (whole && dotted && plain).then_some(email)
+}

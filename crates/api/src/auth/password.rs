@@ -1,0 +1,115 @@
+//! Passwords: Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), on few threads at once.
+//! <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
+use crate::{Error, Result, error::Weakness};
+use anyhow::{Context, anyhow};
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
+
+/// NIST SP 800-63B-4, section 3.1.1.2, asks for at least 64.
+const MAX_CHARS: usize = 256;
+/// Hashes that may wait for a thread; more is an attack or an outage, and is told to come back.
+const MAX_WAITING: usize = 64;
+
+/// What attackers try first, of eight characters and more.
+const COMMON: &str = include_str!("common_passwords.txt");
+
+pub struct Passwords {
+    threads: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Passwords {
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            threads: Arc::new(Semaphore::new(cores)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
+    }
+
+    /// A PHC string with a fresh salt.
+    pub async fn hash(&self, password: &str) -> Result<String> {
+        let password = normalised(password);
+        self.on_thread(move || {
+            Ok(Argon2::default()
+                .hash_password(password.as_bytes())
+                .map_err(|e| anyhow!("{e}"))?
+                .to_string())
+        })
+        .await
+    }
+
+    /// Whether this is the password of that hash. Takes as long when there is no hash.
+    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool> {
+        let password = normalised(password);
+        let known = hash.is_some();
+        let hash = hash.map_or_else(dummy, ToOwned::to_owned);
+        let matches = self.on_thread(move || {
+            let hash = PasswordHash::new(&hash)
+                .map_err(|e| anyhow!("a stored hash cannot be read: {e}"))?;
+            Ok(Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok())
+        });
+        Ok(matches.await? && known)
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let thread = self
+            .threads
+            .clone()
+            .acquire_owned()
+            .await
+            .context("hashing has ended")?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            // Freed with the work, not with the caller: who goes away does not let another in early.
+            drop(thread);
+            done
+        });
+        Ok(done.await.context("hashing panicked")??)
+    }
+}
+
+/// A hash nobody's password has.
+fn dummy() -> String {
+    static DUMMY: OnceLock<String> = OnceLock::new();
+    let make = || {
+        Argon2::default()
+            .hash_password(&rand::random::<[u8; 32]>())
+            .map(|hash| hash.to_string())
+            .unwrap_or_default()
+    };
+    DUMMY.get_or_init(make).clone()
+}
+
+/// The same text typed on another keyboard is the same password (NFKC).
+fn normalised(password: &str) -> String {
+    password.nfkc().collect()
+}
+
+/// Whether a password will do for this user.
+pub fn check(password: &str, email: Option<&str>, min_chars: u8) -> Result<()> {
+    let password = normalised(password);
+    let chars = password.chars().count();
+    if chars < usize::from(min_chars) || chars > MAX_CHARS {
+        return Err(Error::WeakPassword(vec![Weakness::Length]));
+    }
+    let lower = password.to_lowercase();
+    let local = email.and_then(|email| email.split('@').next());
+    let of_address =
+        email.is_some_and(|email| lower == email) || local.is_some_and(|local| lower == local);
+    if of_address || COMMON.lines().any(|common| common == lower) {
+        return Err(Error::WeakPassword(vec![Weakness::Pwned]));
+    }
+    Ok(())
+}

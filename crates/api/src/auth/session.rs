@@ -1,0 +1,174 @@
+//! Sessions and users as GoTrue's clients read them.
+use super::{access, refresh};
+use crate::{App, Result, extract::Time, http::ClientAddress};
+use axum::http::{HeaderMap, header};
+use db::{
+    Timestamp, Tx,
+    sessions::{NewSession, Session},
+    users::{Identity, User},
+};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What a sign-in gives.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
+pub struct Response {
+    /// ES256 JWT.
+    pub access_token: String,
+    /// `bearer`.
+    pub token_type: &'static str,
+    /// Seconds from now.
+    pub expires_in: u64,
+    /// Seconds since 1970.
+    pub expires_at: i64,
+    pub refresh_token: String,
+    pub user: UserBody,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
+pub struct UserBody {
+    pub id: Uuid,
+    pub aud: &'static str,
+    pub role: String,
+    pub email: String,
+    pub email_confirmed_at: Option<Time>,
+    pub phone: &'static str,
+    pub confirmation_sent_at: Option<Time>,
+    pub confirmed_at: Option<Time>,
+    pub last_sign_in_at: Option<Time>,
+    pub app_metadata: Value,
+    pub user_metadata: Value,
+    pub identities: Vec<IdentityBody>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub is_anonymous: bool,
+}
+
+/// How a provider knows a user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Identity)]
+pub struct IdentityBody {
+    pub identity_id: Uuid,
+    /// The provider's subject.
+    pub id: String,
+    pub user_id: Uuid,
+    pub identity_data: Value,
+    pub provider: String,
+    pub last_sign_in_at: Option<Time>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub email: Option<String>,
+}
+
+impl UserBody {
+    pub fn new(user: User, identities: Vec<Identity>) -> Self {
+        let confirmed = user.email_confirmed_at.map(Into::into);
+        Self {
+            id: user.id,
+            aud: "authenticated",
+            role: user.role,
+            email: user.email.unwrap_or_default(),
+            email_confirmed_at: confirmed,
+            phone: "",
+            confirmation_sent_at: None,
+            confirmed_at: confirmed,
+            last_sign_in_at: user.last_sign_in_at.map(Into::into),
+            app_metadata: user.app_metadata.0,
+            user_metadata: user.user_metadata.0,
+            identities: identities.into_iter().map(Into::into).collect(),
+            created_at: user.created_at.into(),
+            updated_at: user.updated_at.into(),
+            is_anonymous: user.is_anonymous,
+        }
+    }
+}
+
+impl From<Identity> for IdentityBody {
+    fn from(identity: Identity) -> Self {
+        let email = identity
+            .profile
+            .get("email")
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned);
+        Self {
+            identity_id: identity.id,
+            id: identity.subject,
+            user_id: identity.user_id,
+            identity_data: identity.profile.0,
+            provider: identity.provider,
+            last_sign_in_at: identity.last_sign_in_at.map(Into::into),
+            created_at: identity.created_at.into(),
+            updated_at: identity.updated_at.into(),
+            email,
+        }
+    }
+}
+
+/// Where a sign-in comes from.
+pub struct Client {
+    address: String,
+    agent: Option<String>,
+}
+
+impl Client {
+    pub fn new(address: ClientAddress, headers: &HeaderMap) -> Self {
+        let agent = headers
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok());
+        Self {
+            address: address.0.to_string(),
+            agent: agent.map(|agent| agent.chars().take(200).collect()),
+        }
+    }
+}
+
+/// Signs a user in: a new session, whatever they brought with them.
+pub async fn open(
+    app: &App,
+    tx: &mut Tx,
+    user: &User,
+    method: &str,
+    client: &Client,
+) -> Result<Session> {
+    let now = app.now();
+    let config = &app.config.auth;
+    let absolute_expires_at = now + config.auth_session_absolute;
+    let new = NewSession {
+        user: user.id,
+        refresh_secret: &rand::random::<[u8; 32]>(),
+        method,
+        ip: Some(&client.address),
+        user_agent: client.agent.as_deref(),
+        idle_expires_at: (now + config.auth_session_idle).min(absolute_expires_at),
+        absolute_expires_at,
+    };
+    db::users::signed_in(tx, user.id, now).await?;
+    Ok(db::sessions::create(tx, new, now).await?)
+}
+
+/// The tokens of a session as it stands.
+pub async fn respond(app: &App, user: User, session: Session) -> Result<Response> {
+    let (access_token, expires_at) = access::issue(app, &user, &session)?;
+    let identities = db::users::identities(&app.db, user.id).await?;
+    Ok(Response {
+        access_token,
+        token_type: "bearer",
+        expires_in: app.config.auth.auth_access_ttl.as_secs(),
+        expires_at,
+        refresh_token: refresh::encode(&app.keys, &session, session.refresh_counter),
+        user: UserBody::new(user, identities),
+    })
+}
+
+/// A user with this sign-in already noted, as the row will read.
+pub fn noted(user: User, now: Timestamp) -> User {
+    User {
+        last_sign_in_at: Some(now),
+        ..user
+    }
+}

@@ -1,0 +1,32 @@
+use crate::{App, extract::Json};
+use axum::extract::State;
+use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(settings))
+        .routes(routes!(health))
+}
+
+/// What a sign-in page may offer.
+#[utoipa::path(get, path = "/auth/v1/settings", tag = "sign-in", security(()), responses((status = 200, body = Value)))]
+async fn settings(State(app): State<App>) -> Json<Value> {
+    let auth = &app.config.auth;
+    Json(json!({
+        "external": {"email": true, "phone": false, "anonymous_users": auth.auth_anonymous},
+        "disable_signup": !auth.auth_signup,
+        "mailer_autoconfirm": auth.autoconfirms(app.config.is_production()),
+        "phone_autoconfirm": false,
+        "sms_provider": "",
+        "saml_enabled": false,
+    }))
+}
+
+/// That sign-in answers, in GoTrue's words.
+#[utoipa::path(get, path = "/auth/v1/health", tag = "sign-in", security(()), responses((status = 200, body = Value)))]
+async fn health(State(app): State<App>) -> Json<Value> {
+    Json(
+        json!({"name": "GoTrue", "version": app.config.core.app_version, "description": "Plinth speaks GoTrue's API"}),
+    )
+}

@@ -1,0 +1,104 @@
+use super::{normalise_email, refresh, session};
+use crate::{
+    App, Error, Result,
+    extract::{self, Json, Query},
+    http::ClientAddress,
+    limit::Action,
+};
+use axum::{
+    extract::{Request, State},
+    http::HeaderMap,
+};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(token))
+}
+
+#[derive(Deserialize, IntoParams)]
+struct Grant {
+    /// `password` or `refresh_token`.
+    #[serde(default)]
+    grant_type: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct PasswordGrant {
+    email: String,
+    password: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct RefreshTokenGrant {
+    refresh_token: String,
+}
+
+#[derive(ToSchema)]
+#[schema(as = TokenGrant)]
+#[expect(dead_code, reason = "for the description alone")]
+enum AnyGrant {
+    #[schema(title = "password")]
+    Password(PasswordGrant),
+    #[schema(title = "refresh_token")]
+    RefreshToken(RefreshTokenGrant),
+}
+
+/// Sign in, or refresh. A refresh token is good for one use; used twice at the same moment, or when
+/// the answer was lost, it gives the same new one.
+#[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(Grant), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
+async fn token(
+    State(app): State<App>,
+    address: ClientAddress,
+    headers: HeaderMap,
+    Query(grant): Query<Grant>,
+    request: Request,
+) -> Result<Json<session::Response>> {
+    match grant.grant_type.as_str() {
+        "password" => {
+            let Json(given) = extract::json(request, &app).await?;
+            password(&app, given, &session::Client::new(address, &headers)).await
+        }
+        "refresh_token" => {
+            let Json::<RefreshTokenGrant>(given) = extract::json(request, &app).await?;
+            refresh::refresh(&app, &given.refresh_token).await
+        }
+        _ => Err(Error::UnsupportedGrantType),
+    }
+    .map(Json)
+}
+
+/// An unknown address, a wrong password and a user without one read alike and take as long.
+async fn password(
+    app: &App,
+    given: PasswordGrant,
+    client: &session::Client,
+) -> Result<session::Response> {
+    let email = normalise_email(&given.email);
+    app.limits
+        .check(Action::SignInAccount, email.as_deref().unwrap_or("-"))
+        .await?;
+    let user = match &email {
+        Some(email) => db::users::by_email(&app.db, email).await?,
+        None => None,
+    };
+    let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
+    let right = app.passwords.verify(&given.password, hash).await?;
+    let outcome = if right { "succeeded" } else { "failed" };
+    metrics::counter!("auth_events_total", "kind" => "password", "outcome" => outcome).increment(1);
+    let user = user.filter(|_| right).ok_or(Error::InvalidCredentials)?;
+    if user.email_confirmed_at.is_none() {
+        return Err(Error::EmailNotConfirmed);
+    }
+    let now = app.now();
+    if user.banned_until.is_some_and(|until| until > now) {
+        return Err(Error::UserBanned);
+    }
+
+    let mut tx = app.db.begin().await?;
+    let session = session::open(app, &mut tx, &user, "password", client).await?;
+    tx.commit().await?;
+
+    session::respond(app, session::noted(user, now), session).await
+}

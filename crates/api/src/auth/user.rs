@@ -1,0 +1,125 @@
+use super::{password, session::UserBody, signup};
+use crate::{
+    App, Error, Result,
+    extract::{Auth, Json},
+};
+use axum::extract::State;
+use db::users::User;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get, put))
+}
+
+/// The signed-in user.
+#[utoipa::path(get, path = "/auth/v1/user", tag = "sign-in", responses((status = 200, body = UserBody)))]
+async fn get(State(app): State<App>, auth: Auth) -> Result<Json<UserBody>> {
+    let user = db::users::by_id(&app.db, auth.user)
+        .await?
+        .ok_or(Error::SessionEnded)?;
+    let identities = db::users::identities(&app.db, user.id).await?;
+    Ok(Json(UserBody::new(user, identities)))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UserUpdate)]
+struct Update {
+    /// Merged into `user_metadata`; a null removes a member.
+    #[serde(default)]
+    data: Option<Value>,
+    /// The new password; ends every other session.
+    #[serde(default)]
+    password: Option<String>,
+    /// Needed with `password` by a user who has one.
+    #[serde(default)]
+    current_password: Option<String>,
+    /// An address cannot be changed here: the new one would have to be proved first.
+    #[serde(default)]
+    email: Option<String>,
+}
+
+/// Change what the user says of themself, or the password.
+#[utoipa::path(put, path = "/auth/v1/user", tag = "sign-in", request_body = Update, responses((status = 200, body = UserBody)))]
+async fn put(
+    State(app): State<App>,
+    auth: Auth,
+    Json(update): Json<Update>,
+) -> Result<Json<UserBody>> {
+    let user = db::users::by_id(&app.db, auth.user)
+        .await?
+        .ok_or(Error::SessionEnded)?;
+    if update
+        .email
+        .is_some_and(|email| user.email.as_deref() != Some(email.trim().to_lowercase().as_str()))
+    {
+        return Err(Error::invalid("email", "cannot be changed"));
+    }
+    let metadata = match update.data {
+        Some(data) => Some(merged(
+            user.user_metadata.0.clone(),
+            signup::metadata(Some(data))?,
+        )),
+        None => None,
+    };
+    let hash = match &update.password {
+        Some(new) => Some(new_hash(&app, &user, new, update.current_password.as_deref()).await?),
+        None => None,
+    };
+
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if let Some(metadata) = metadata {
+        db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
+    }
+    if let Some(hash) = hash {
+        db::users::set_password_hash(&mut tx, user.id, &hash, now).await?;
+        db::sessions::revoke_of_user(
+            &mut tx,
+            user.id,
+            Some(auth.session),
+            "password_changed",
+            now,
+        )
+        .await?;
+    }
+    tx.commit().await?;
+
+    get(State(app), auth).await
+}
+
+/// Whoever holds an open session is not yet whoever knows the password.
+async fn new_hash(app: &App, user: &User, new: &str, current: Option<&str>) -> Result<String> {
+    if user.is_anonymous {
+        return Err(Error::invalid("password", "needs an e-mail address first"));
+    }
+    if let Some(hash) = user.password_hash.as_deref() {
+        let current = current.ok_or_else(|| Error::invalid("current_password", "is missing"))?;
+        if !app.passwords.verify(current, Some(hash)).await? {
+            return Err(Error::InvalidCredentials);
+        }
+        if current == new {
+            return Err(Error::SamePassword);
+        }
+    }
+    password::check(
+        new,
+        user.email.as_deref(),
+        app.config.auth.auth_min_password_length,
+    )?;
+    app.passwords.hash(new).await
+}
+
+fn merged(mut old: Value, new: Value) -> Value {
+    if let (Value::Object(old), Value::Object(new)) = (&mut old, new) {
+        for (name, value) in new {
+            match value {
+                Value::Null => old.remove(&name),
+                value => old.insert(name, value),
+            };
+        }
+    }
+    old
+}

@@ -1,0 +1,123 @@
+//! Subscriptions of the web (Stripe) and of phones (RevenueCat), and the one truth of what they open.
+use crate::{
+    App,
+    config::{Problem, Secret},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+pub mod apply;
+pub mod entitlements;
+mod overview;
+pub mod plans;
+mod revenuecat;
+mod stripe;
+mod webhook;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(webhook::routes())
+        .merge(overview::routes())
+}
+
+/// What signs events in development, where nothing is configured.
+pub const DEVELOPMENT_STRIPE_SECRET: &str = "whsec_development_only";
+pub const DEVELOPMENT_REVENUECAT_SECRET: &str = "development_only";
+
+/// Subscriptions.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Subscriptions")]
+pub struct Config {
+    /// The key of the Stripe account; tells whether its events are live or test.
+    #[arg(long)]
+    pub stripe_secret_key: Option<Secret>,
+
+    /// Signs Stripe's events. A comma list rotates: any of them is accepted. Development has one of its own.
+    #[arg(long, value_delimiter = ',')]
+    pub stripe_webhook_secret: Vec<Secret>,
+
+    /// The price that buys the plan `standard`.
+    #[arg(long, default_value = "price_standard")]
+    pub stripe_price_standard: Option<String>,
+
+    /// The price that buys the plan `pro`.
+    #[arg(long, default_value = "price_pro")]
+    pub stripe_price_pro: Option<String>,
+
+    /// What RevenueCat sends as Authorization, with or without `Bearer`. A comma list rotates. Development has one of its own.
+    #[arg(long, value_delimiter = ',')]
+    pub revenuecat_webhook_secret: Vec<Secret>,
+
+    /// Signs RevenueCat's events, when signing is on there. A comma list rotates.
+    #[arg(long, value_delimiter = ',')]
+    pub revenuecat_signing_secret: Vec<Secret>,
+
+    /// The RevenueCat entitlement of the plan `standard`.
+    #[arg(long, default_value = "standard_access")]
+    pub revenuecat_entitlement_standard: Option<String>,
+
+    /// The RevenueCat entitlement of the plan `pro`.
+    #[arg(long, default_value = "pro_access")]
+    pub revenuecat_entitlement_pro: Option<String>,
+}
+
+impl Config {
+    pub fn check(
+        &self,
+        production: bool,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) {
+        if !production {
+            return;
+        }
+        let lists = [
+            ("STRIPE_WEBHOOK_SECRET", &self.stripe_webhook_secret),
+            ("REVENUECAT_WEBHOOK_SECRET", &self.revenuecat_webhook_secret),
+            ("REVENUECAT_SIGNING_SECRET", &self.revenuecat_signing_secret),
+        ];
+        for (variable, secrets) in lists {
+            for secret in secrets.iter().map(Secret::expose) {
+                if [DEVELOPMENT_STRIPE_SECRET, DEVELOPMENT_REVENUECAT_SECRET].contains(&secret) {
+                    problems.push(Problem::new(
+                        variable,
+                        "is the development secret, which everyone knows",
+                        "Copy the one of your provider's dashboard.",
+                    ));
+                } else if secret.len() < 16 {
+                    problems.push(Problem::new(variable, "is too short to be secret", "Copy the one of your provider's dashboard, or make one with `openssl rand -hex 32`."));
+                }
+            }
+        }
+        if self.stripe_secret_key.is_some() && self.stripe_webhook_secret.is_empty() {
+            problems.push(Problem::new(
+                "STRIPE_WEBHOOK_SECRET",
+                "is not set, though STRIPE_SECRET_KEY is: nothing that is sold would ever open",
+                "Copy the signing secret of the endpoint PUBLIC_URL/webhooks/stripe.",
+            ));
+        }
+        if self
+            .stripe_secret_key
+            .as_ref()
+            .is_some_and(|key| key.expose().contains("_test_"))
+        {
+            warnings.push(Problem::new(
+                "STRIPE_SECRET_KEY",
+                "is a test key in production: real payments are ignored",
+                "Use the live key once you sell.",
+            ));
+        }
+    }
+
+    /// Whether live events are ours, or test events are.
+    pub fn is_live(&self, production: bool) -> bool {
+        match &self.stripe_secret_key {
+            Some(key) => key.expose().contains("_live_"),
+            None => production,
+        }
+    }
+
+    pub fn takes_revenuecat(&self) -> bool {
+        !self.revenuecat_webhook_secret.is_empty() || !self.revenuecat_signing_secret.is_empty()
+    }
+}

@@ -1,0 +1,94 @@
+use super::entitlements;
+use crate::{
+    App, Result,
+    extract::{Auth, Json, Time},
+};
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(entitlements::routes())
+        .routes(routes!(plans))
+        .routes(routes!(billing))
+}
+
+#[derive(Serialize, ToSchema)]
+struct Plans {
+    data: Vec<Plan>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Plan {
+    name: String,
+    title: String,
+    /// Messages a month; null is no limit.
+    messages: Option<u32>,
+    /// Tokens a month; null is no limit.
+    tokens: Option<u32>,
+    models: Vec<String>,
+}
+
+/// What can be bought.
+#[utoipa::path(get, path = "/api/billing/plans", tag = "billing", security(()), responses((status = 200, body = Plans)))]
+async fn plans(State(app): State<App>) -> Json<Plans> {
+    let some = |limit: u32| (limit > 0).then_some(limit);
+    let plan = |plan: &super::plans::Plan| Plan {
+        name: plan.name.clone(),
+        title: plan.title.clone(),
+        messages: some(plan.messages),
+        tokens: some(plan.tokens),
+        models: plan.models.clone(),
+    };
+    Json(Plans {
+        data: app.plans.iter().map(plan).collect(),
+    })
+}
+
+#[derive(Serialize, ToSchema)]
+struct Billing {
+    plan: String,
+    subscriptions: Vec<Subscription>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Subscription {
+    id: String,
+    /// `stripe` or `revenuecat`.
+    provider: String,
+    /// `stripe`, `app_store`, `play_store`, …
+    store: String,
+    /// The provider's word.
+    status: String,
+    plan: Option<String>,
+    quantity: i64,
+    will_renew: bool,
+    current_period_end: Option<Time>,
+    cancel_at: Option<Time>,
+    ended_at: Option<Time>,
+}
+
+/// The user's subscriptions, on the web and on phones alike.
+#[utoipa::path(get, path = "/api/billing", tag = "billing", responses((status = 200, body = Billing)))]
+async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
+    let plan = entitlements::plan_of(&app, auth.user).await?.name.clone();
+    let rows = db::billing::subscriptions_of_user(&app.db, auth.user).await?;
+    let subscription = |row: db::billing::Subscription| Subscription {
+        id: row.external_id,
+        provider: row.provider,
+        store: row.store,
+        status: row.status,
+        plan: row.plan,
+        quantity: row.quantity,
+        will_renew: row.will_renew,
+        current_period_end: row.period_end.map(Into::into),
+        cancel_at: row.cancel_at.map(Into::into),
+        ended_at: row.ended_at.map(Into::into),
+    };
+    Ok(Json(Billing {
+        plan,
+        subscriptions: rows.into_iter().map(subscription).collect(),
+    }))
+}

@@ -1,0 +1,172 @@
+//! `plans.toml`, with the ids that the environment fills in.
+use super::Config;
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// What one plan opens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Also the name of its entitlement.
+    pub name: String,
+    pub title: String,
+    /// Messages a period; 0 is no limit.
+    pub messages: u32,
+    /// Tokens a period; 0 is no limit.
+    pub tokens: u32,
+    pub models: Vec<String>,
+}
+
+/// What a model costs, in micro-dollars for a million tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub input: u32,
+    pub output: u32,
+}
+
+impl Price {
+    /// Micro-dollars, rounded up: integers all the way, and never free for being small.
+    pub fn of(self, input_tokens: i64, output_tokens: i64) -> i64 {
+        let millionths = i128::from(input_tokens) * i128::from(self.input)
+            + i128::from(output_tokens) * i128::from(self.output);
+        ((millionths + 999_999) / 1_000_000) as i64
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    plan: Vec<Plan>,
+    model: HashMap<String, Price>,
+}
+
+/// Everything that is sold.
+pub struct Plans {
+    plans: Vec<Plan>,
+    prices: HashMap<String, Price>,
+    /// Stripe price → plan.
+    by_price: HashMap<String, String>,
+    /// RevenueCat entitlement → plan.
+    by_entitlement: HashMap<String, String>,
+    /// The simulated models may be asked for by name.
+    simulated_models: bool,
+}
+
+impl Plans {
+    pub fn load(config: &Config, simulated_models: bool) -> anyhow::Result<Self> {
+        let file: File = toml::from_str(include_str!("../../plans.toml"))?;
+        ensure!(!file.plan.is_empty(), "there has to be a plan for everyone");
+        for plan in &file.plan {
+            for model in &plan.models {
+                file.model
+                    .get(model)
+                    .with_context(|| format!("{model} of the plan {} has no price", plan.name))?;
+            }
+        }
+        let known = |pairs: [(&Option<String>, &str); 2]| {
+            pairs
+                .into_iter()
+                .filter_map(|(id, plan)| Some((id.clone()?, plan.to_owned())))
+                .collect::<HashMap<_, _>>()
+        };
+        Ok(Self {
+            by_price: known([
+                (&config.stripe_price_standard, "standard"),
+                (&config.stripe_price_pro, "pro"),
+            ]),
+            by_entitlement: known([
+                (&config.revenuecat_entitlement_standard, "standard"),
+                (&config.revenuecat_entitlement_pro, "pro"),
+            ]),
+            plans: file.plan,
+            prices: file.model,
+            simulated_models,
+        })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.iter()
+    }
+
+    /// What everyone has.
+    pub fn everyones(&self) -> &Plan {
+        &self.plans[0]
+    }
+
+    /// The best plan among these entitlements.
+    pub fn best<'a>(&self, entitlements: impl Iterator<Item = &'a str> + Clone) -> &Plan {
+        let held = |plan: &&Plan| {
+            entitlements
+                .clone()
+                .any(|entitlement| entitlement == plan.name)
+        };
+        self.plans
+            .iter()
+            .rev()
+            .find(held)
+            .unwrap_or(self.everyones())
+    }
+
+    /// The plan a Stripe price buys.
+    pub fn of_price(&self, price: &str) -> Option<&str> {
+        self.by_price.get(price).map(String::as_str)
+    }
+
+    /// Our name for a RevenueCat entitlement; one that is no plan keeps its own.
+    pub fn of_revenuecat(&self, entitlement: &str) -> String {
+        self.by_entitlement
+            .get(entitlement)
+            .cloned()
+            .unwrap_or_else(|| entitlement.to_owned())
+    }
+
+    /// Whether the plan may use the model, and whether anyone may.
+    pub fn allows(&self, plan: &Plan, model: &str) -> ModelAccess {
+        let simulated = self.simulated_models && model.starts_with("sim");
+        if simulated || plan.models.iter().any(|allowed| allowed == model) {
+            ModelAccess::Allowed
+        } else if self.prices.contains_key(model) {
+            ModelAccess::NotInPlan
+        } else {
+            ModelAccess::Unknown
+        }
+    }
+
+    /// What a model costs; a simulated one nothing.
+    pub fn price(&self, model: &str) -> Price {
+        self.prices.get(model).copied().unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelAccess {
+    Allowed,
+    NotInPlan,
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_in_integers_and_rounded_up() {
+        let price = Price {
+            input: 150_000,
+            output: 600_000,
+        };
+        assert_eq!(price.of(0, 0), 0);
+        assert_eq!(price.of(1, 0), 1);
+        assert_eq!(price.of(1_000_000, 1_000_000), 750_000);
+        assert_eq!(
+            Price {
+                input: u32::MAX,
+                output: u32::MAX
+            }
+            .of(i64::from(u32::MAX), 0),
+            18_446_744_065_120
+        );
+    }
+}

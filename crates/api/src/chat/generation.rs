@@ -1,0 +1,491 @@
+//! The life of one answer: claimed, stored and paid for in one transaction, made by a task that no
+//! client can interrupt by leaving, settled in one transaction, and only then said to be over.
+use super::{
+    llm::{self, Failure, Said, Usage},
+    quota::{self, Reservation},
+    stream::{Event, Log},
+    subject,
+};
+use crate::{
+    App, Error, Result,
+    billing::{entitlements, plans::ModelAccess},
+    extract::Auth,
+    idempotency::Keyed,
+};
+use db::{Timestamp, Tx, generations::Generation};
+use futures_util::StreamExt;
+use serde_json::{Map, Value};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// A producer that is not heard of for so long is gone; the sweeper settles what it left.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// How often what has come so far is put on disk.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+/// In all, an answer may take so many times the silence that is allowed.
+const TOTAL: u32 = 10;
+
+/// An answer that was asked for and accepted.
+pub struct Accepted {
+    pub log: Arc<Log>,
+    pub generation: Uuid,
+    pub model: String,
+    pub created_at: Timestamp,
+    /// Where it is kept, when it is.
+    pub place: Option<Place>,
+}
+
+/// Where an answer is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub conversation: Uuid,
+    pub message: Uuid,
+}
+
+/// What is asked.
+pub struct Asked {
+    /// OpenAI's request; the length of the answer is put in here.
+    pub request: Map<String, Value>,
+    pub model: String,
+    /// Everything the model is shown, for estimates.
+    pub prompt_text_tokens: i64,
+    pub max_output: i64,
+    /// Whose second request gets this answer.
+    pub keyed: Option<Keyed>,
+}
+
+/// Accepts and starts an answer, or refuses with nothing stored. `store` writes the question and
+/// the answer's place in the same transaction.
+pub async fn start(
+    app: &App,
+    auth: &Auth,
+    mut asked: Asked,
+    store: impl AsyncFnOnce(&mut Tx) -> Result<Option<Place>>,
+) -> Result<Accepted> {
+    let plan = entitlements::plan_of(app, auth.user).await?;
+    match app.plans.allows(plan, &asked.model) {
+        ModelAccess::Allowed => {}
+        ModelAccess::NotInPlan => return Err(Error::ModelNotInPlan { model: asked.model }),
+        ModelAccess::Unknown => return Err(Error::ModelNotFound { model: asked.model }),
+    }
+    let (id, now) = (Uuid::now_v7(), app.now());
+    let mut tx = app.db.begin().await?;
+    if let Some(keyed) = &asked.keyed {
+        keyed.claim(app, &mut tx).await?;
+    }
+    let place = store(&mut tx).await?;
+    let reservation = quota::reserve(
+        app,
+        &mut tx,
+        &subject(auth),
+        plan,
+        asked.prompt_text_tokens,
+        asked.max_output,
+    )
+    .await?;
+    let Reservation {
+        window_start,
+        tokens,
+        max_output,
+    } = reservation;
+    db::generations::create(
+        &mut tx,
+        id,
+        auth.user,
+        place.map(|p| p.conversation),
+        place.map(|p| p.message),
+        &asked.model,
+        &app.instance,
+        now + LEASE,
+        window_start,
+        tokens,
+        asked.prompt_text_tokens,
+        now,
+    )
+    .await?;
+    tx.commit().await?;
+
+    asked
+        .request
+        .insert("model".into(), asked.model.clone().into());
+    asked.request.insert("max_tokens".into(), max_output.into());
+    let log = app.streams.open(id);
+    let producer = Producer {
+        app: app.clone(),
+        log: log.clone(),
+        place,
+        answer: Answer::default(),
+    };
+    let (model, keyed) = (asked.model, asked.keyed);
+    app.tasks.spawn(producer.run(asked.request, keyed));
+    Ok(Accepted {
+        log,
+        generation: id,
+        model,
+        created_at: now,
+        place,
+    })
+}
+
+/// What came of an answer so far.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub text: String,
+    pub tool_calls: Vec<Value>,
+    pub refusal: String,
+    usage: Option<Usage>,
+}
+
+impl Answer {
+    /// One of which no more than the text is known.
+    pub fn of_text(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, delta: &Map<String, Value>) {
+        let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.text += text("content");
+        self.refusal += text("refusal");
+        for call in delta
+            .get("tool_calls")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            self.take_tool_call(call);
+        }
+    }
+
+    /// Pieces of a call carry its index; some servers leave it out and send whole calls.
+    fn take_tool_call(&mut self, piece: &Value) {
+        let index = piece
+            .get("index")
+            .and_then(Value::as_u64)
+            .map_or(self.tool_calls.len(), |index| index as usize);
+        let Some(call) = self.tool_calls.get_mut(index) else {
+            let mut call = piece.clone();
+            if let Some(members) = call.as_object_mut() {
+                members.remove("index");
+            }
+            self.tool_calls.push(call);
+            return;
+        };
+        let more = piece
+            .pointer("/function/arguments")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if let Some(Value::String(arguments)) = call.pointer_mut("/function/arguments") {
+            arguments.push_str(more);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.tool_calls.is_empty() && self.refusal.is_empty()
+    }
+
+    /// The model's text as OpenAI's `message`.
+    pub fn message(&self) -> Value {
+        let text = |text: &str| {
+            if text.is_empty() {
+                Value::Null
+            } else {
+                text.into()
+            }
+        };
+        let mut message = serde_json::json!({"role": "assistant", "content": text(&self.text), "refusal": text(&self.refusal)});
+        if !self.tool_calls.is_empty() {
+            message["tool_calls"] = self.tool_calls.clone().into();
+        }
+        message
+    }
+}
+
+/// How it ended.
+enum End {
+    Finished(String),
+    /// A client, or the end of the process, asked for it.
+    Stopped,
+    Failed(Failure),
+}
+
+struct Producer {
+    app: App,
+    log: Arc<Log>,
+    place: Option<Place>,
+    answer: Answer,
+}
+
+impl Producer {
+    async fn run(mut self, request: Map<String, Value>, keyed: Option<Keyed>) {
+        let since = Instant::now();
+        let total = self.app.config.chat.llm_timeout * TOTAL;
+        let model = request
+            .get("model")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let stop = self.log.stop.clone();
+        let end = tokio::select! {
+            end = self.produce(request, since) => end,
+            () = stop.cancelled() => End::Stopped,
+            () = tokio::time::sleep(total) => End::Failed(Failure::TimedOut),
+        };
+        let outcome = match &end {
+            End::Finished(_) => "finished",
+            End::Stopped => "stopped",
+            End::Failed(failure) => failure.code(),
+        };
+        metrics::counter!("llm_requests_total", "model" => model.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("llm_request_duration_seconds", "model" => model)
+            .record(since.elapsed().as_secs_f64());
+        let last = self.last_event(end);
+        // What a client is told is over has to be on disk: until it is, it is not told.
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = self.settle(&last, keyed.as_ref()).await {
+            tracing::error!(generation = %self.log.generation, %error, "an answer cannot be settled yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+        self.log.push(last);
+        self.app.streams.close(self.log.generation);
+    }
+
+    async fn produce(&mut self, request: Map<String, Value>, since: Instant) -> End {
+        let mut said = match self.app.llm.ask(request, self.app.now()).await {
+            Ok(said) => said,
+            Err(failure) => return End::Failed(failure),
+        };
+        metrics::histogram!("llm_time_to_first_token_seconds")
+            .record(since.elapsed().as_secs_f64());
+        let mut finish = None;
+        let mut kept = Instant::now();
+        while let Some(next) = said.next().await {
+            match next {
+                Ok(Said::Delta(delta)) => {
+                    self.answer.take(&delta);
+                    if !self.log.push(Event::Delta(delta)) {
+                        return End::Finished("length".into());
+                    }
+                }
+                Ok(Said::Usage(usage)) => self.answer.usage = Some(usage),
+                Ok(Said::Finish(reason)) => finish = Some(reason),
+                // A stream that broke after it said why it finished has finished.
+                Err(_) if finish.is_some() => break,
+                Err(failure) => return End::Failed(failure),
+            }
+            if kept.elapsed() >= CHECKPOINT {
+                if !self.checkpoint().await {
+                    return End::Stopped;
+                }
+                kept = Instant::now();
+            }
+        }
+        finish.map_or(End::Failed(Failure::Truncated), End::Finished)
+    }
+
+    /// Puts what has come on disk and keeps the lease. `false` when someone else settled the answer.
+    async fn checkpoint(&self) -> bool {
+        let kept = async {
+            let mut tx = self.app.db.begin().await?;
+            let ours = db::generations::extend(
+                &mut tx,
+                self.log.generation,
+                &self.app.instance,
+                self.app.now() + LEASE,
+            )
+            .await?;
+            if let Some(place) = self.place {
+                db::conversations::checkpoint(&mut tx, place.message, &self.answer.text).await?;
+            }
+            tx.commit().await?;
+            Ok::<_, db::Error>(ours)
+        };
+        // A database that is away for a moment does not end the answer.
+        kept.await.unwrap_or(true)
+    }
+
+    fn last_event(&self, end: End) -> Event {
+        let usage = self.answer.usage.unwrap_or_default();
+        match end {
+            End::Finished(reason) => Event::Finish { reason, usage },
+            End::Stopped if self.app.draining.is_cancelled() => Event::Error {
+                code: "server_draining",
+                message: "The server restarts. Ask again.".into(),
+                retryable: true,
+                usage,
+            },
+            End::Stopped => Event::Finish {
+                reason: "stopped".into(),
+                usage,
+            },
+            End::Failed(Failure::Truncated) if !self.answer.is_empty() => Event::Finish {
+                reason: "truncated".into(),
+                usage,
+            },
+            End::Failed(failure) => {
+                let (code, retryable) = (failure.code(), !matches!(failure, Failure::Refused(_)));
+                Event::Error {
+                    code,
+                    message: Error::from(failure).to_string(),
+                    retryable,
+                    usage,
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, last: &Event, keyed: Option<&Keyed>) -> Result<()> {
+        let (reason, code) = match last {
+            Event::Finish { reason, .. } => (reason.as_str(), None),
+            Event::Error { code, .. } => ("error", Some(*code)),
+            Event::Delta(_) => return Ok(()),
+        };
+        let mut tx = self.app.db.begin().await?;
+        let Some(generation) =
+            db::generations::finish(&mut tx, self.log.generation, reason, code, self.app.now())
+                .await?
+        else {
+            return Ok(());
+        };
+        let usage = close(
+            &self.app,
+            &mut tx,
+            &generation,
+            &self.answer,
+            status(last, &self.answer),
+        )
+        .await?;
+        if let Some(keyed) = keyed {
+            match last {
+                Event::Finish { reason, .. } => {
+                    let accepted = keyed.form.answer(&generation, &self.answer, reason, usage);
+                    keyed.complete(&self.app, &mut tx, &accepted).await?;
+                }
+                _ => keyed.release(&mut tx).await?,
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// What a stored answer is said to be. Cut off is never passed off as finished.
+fn status(last: &Event, answer: &Answer) -> &'static str {
+    match last {
+        Event::Finish { reason, .. } if reason == "stopped" => "stopped",
+        Event::Finish { reason, .. } if reason == "truncated" => "truncated",
+        Event::Finish { .. } => "complete",
+        _ if answer.is_empty() => "failed",
+        _ => "truncated",
+    }
+}
+
+/// Stores the answer, settles its reservation and writes what it cost, in the transaction that
+/// finished the generation and so can only happen once.
+pub async fn close(
+    app: &App,
+    tx: &mut Tx,
+    generation: &Generation,
+    answer: &Answer,
+    status: &str,
+) -> Result<Usage> {
+    let nothing = answer.is_empty() && status != "complete";
+    let (usage, source) = match answer.usage {
+        Some(usage) => (usage, "provider"),
+        None if nothing => (Usage::default(), "none"),
+        None => (
+            Usage {
+                input: generation.prompt_tokens,
+                output: llm::estimate_tokens(&answer.text),
+            },
+            "estimated",
+        ),
+    };
+    if let Some(message) = generation.message_id {
+        db::conversations::settle_answer(
+            tx,
+            message,
+            &answer.text,
+            status,
+            usage.input,
+            usage.output,
+        )
+        .await?;
+    }
+    let subject = format!("user:{}", generation.user_id);
+    let tokens = usage.input + usage.output;
+    quota::settle(
+        tx,
+        &subject,
+        generation.window_start,
+        generation.reserved_tokens,
+        tokens,
+        !nothing,
+    )
+    .await?;
+    let cost = app
+        .plans
+        .price(&generation.model)
+        .of(usage.input, usage.output);
+    let provider = if app.simulated.llm {
+        "simulated"
+    } else {
+        "openai"
+    };
+    db::usage::charge(
+        tx,
+        generation.id,
+        generation.user_id,
+        provider,
+        &generation.model,
+        usage.input,
+        usage.output,
+        cost,
+        source,
+        app.now(),
+    )
+    .await?;
+    for (kind, n) in [("input", usage.input), ("output", usage.output)] {
+        metrics::counter!("llm_tokens_total", "kind" => kind).increment(n.max(0) as u64);
+    }
+    metrics::counter!("llm_cost_microusd_total", "model" => generation.model.clone())
+        .increment(cost.max(0) as u64);
+    Ok(usage)
+}
+
+impl Accepted {
+    /// Waits for the end: what came, why it ended, and its tokens.
+    pub async fn whole(&self) -> Result<(Answer, String, Usage)> {
+        let mut answer = Answer::default();
+        let mut reader = self.log.read();
+        while let Some((_, event)) = reader.next().await {
+            match &*event {
+                Event::Delta(delta) => answer.take(delta),
+                Event::Finish { reason, usage } => return Ok((answer, reason.clone(), *usage)),
+                Event::Error { code, message, .. } => {
+                    return Err(match *code {
+                        "llm_timeout" => Error::LlmTimeout,
+                        "llm_refused" => Error::LlmRefused(
+                            message
+                                .trim_start_matches("The language model refused this request: ")
+                                .to_owned(),
+                        ),
+                        _ => Error::LlmUnavailable {
+                            retry_after: Duration::from_secs(1),
+                        },
+                    });
+                }
+            }
+        }
+        Err(Error::LlmUnavailable {
+            retry_after: Duration::from_secs(1),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Chat: one generation, one log of events, several encodings of it.
+use crate::{
+    App,
+    config::{Problem, Secret, seconds},
+    extract::Auth,
+};
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+
+pub mod assistants;
+mod completions;
+mod conversations;
+mod generation;
+pub mod llm;
+mod models;
+mod plain;
+mod quota;
+mod sse;
+pub mod stream;
+pub mod sweep;
+mod usage;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(plain::routes())
+        .merge(completions::routes())
+        .merge(models::routes())
+        .merge(conversations::routes())
+        .merge(usage::routes())
+        .layer(axum::extract::DefaultBodyLimit::max(256 * 1024))
+}
+
+/// Chat.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Language model")]
+pub struct Config {
+    /// The key of OpenAI, or of whoever OPENAI_BASE_URL names. Unset in development, the model is simulated.
+    #[arg(long)]
+    pub openai_api_key: Option<Secret>,
+
+    /// Any server that speaks OpenAI's API.
+    #[arg(long, default_value = "https://api.openai.com/v1")]
+    pub openai_base_url: url::Url,
+
+    /// The model that answers where none is asked for.
+    #[arg(long, default_value = "gpt-4o-mini")]
+    pub llm_model: String,
+
+    /// Seconds that the model may be silent, before the first word and between words; an answer may take ten times as long in all.
+    #[arg(long, value_parser = seconds, default_value = "30")]
+    pub llm_timeout: Duration,
+
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub llm_max_tokens: u32,
+
+    /// Characters of a question at most, on /api/chat.
+    #[arg(long, default_value_t = 1000)]
+    pub chat_max_message_chars: usize,
+
+    /// How many of the last messages the model is shown.
+    #[arg(long, default_value_t = 10)]
+    pub chat_history_limit: usize,
+}
+
+impl Config {
+    pub fn check(&self, production: bool, problems: &mut Vec<Problem>) {
+        if production && self.openai_api_key.is_none() {
+            problems.push(Problem::new(
+                "OPENAI_API_KEY",
+                "is not set, and production does not simulate the model",
+                "Make a key at your provider, and set OPENAI_BASE_URL when it is not OpenAI.",
+            ));
+        }
+        if self.openai_base_url.scheme() != "https"
+            && !crate::http::is_loopback(&self.openai_base_url)
+        {
+            problems.push(Problem::new(
+                "OPENAI_BASE_URL",
+                "is not https",
+                "Questions and the key would cross the network in the clear; write https://….",
+            ));
+        }
+    }
+
+    /// Whether this configuration leaves the model to be simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.openai_api_key.is_none()
+    }
+
+    /// Whether `sim-…` models may be asked for.
+    pub fn allows_simulated_models(&self) -> bool {
+        crate::http::is_loopback(&self.openai_base_url)
+    }
+}
+
+/// The subject under which a user's quotas are counted.
+fn subject(auth: &Auth) -> String {
+    format!("user:{}", auth.user)
+}
+
+/// How a kept answer is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As `POST /api/chat` answers.
+    Plain,
+    /// As `POST /v1/chat/completions` answers.
+    Completion,
+}
+
+impl Form {
+    fn answer(
+        self,
+        generation: &db::generations::Generation,
+        answer: &generation::Answer,
+        reason: &str,
+        usage: llm::Usage,
+    ) -> serde_json::Value {
+        match (self, generation.conversation_id.zip(generation.message_id)) {
+            (Self::Plain, Some((conversation, message))) => plain::plain(
+                &answer.text,
+                reason,
+                usage,
+                generation::Place {
+                    conversation,
+                    message,
+                },
+            ),
+            _ => completions::completion(
+                generation.id,
+                generation.created_at,
+                &generation.model,
+                answer,
+                reason,
+                usage,
+            ),
+        }
+    }
+}

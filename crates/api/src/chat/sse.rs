@@ -1,0 +1,137 @@
+//! Server-sent events: reading a provider's, writing ours.
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, StreamExt, stream};
+use std::{pin::pin, time::Duration};
+
+/// A proxy that hears nothing for so long might hang up.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// One event of a provider at most.
+const MAX_EVENT: usize = 1024 * 1024;
+
+/// Cuts a byte stream into the `data` of its events, whatever the chunks and line ends.
+#[derive(Default)]
+pub struct Decoder {
+    line: Vec<u8>,
+    data: Vec<u8>,
+    skip_newline: bool,
+}
+
+/// The provider sent more than an event may hold.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+impl Decoder {
+    /// The `data` of each event that these bytes complete.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLarge> {
+        let mut events = vec![];
+        for &byte in bytes {
+            match byte {
+                b'\n' if std::mem::take(&mut self.skip_newline) => continue,
+                b'\n' => self.end_line(&mut events),
+                b'\r' => {
+                    self.end_line(&mut events);
+                    self.skip_newline = true;
+                    continue;
+                }
+                _ => self.line.push(byte),
+            }
+            self.skip_newline = false;
+            if self.line.len() + self.data.len() > MAX_EVENT {
+                return Err(TooLarge);
+            }
+        }
+        Ok(events)
+    }
+
+    fn end_line(&mut self, events: &mut Vec<Vec<u8>>) {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            if !self.data.is_empty() {
+                self.data.pop();
+                events.push(std::mem::take(&mut self.data));
+            }
+        } else if let Some(value) = line.strip_prefix(b"data:") {
+            self.data
+                .extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+            self.data.push(b'\n');
+        }
+    }
+}
+
+/// A response of events: its head leaves at once, a comment keeps it alive from the start.
+pub fn response(events: impl Stream<Item = String> + Send + 'static) -> Response {
+    let body = Body::from_stream(
+        kept_alive(events).map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text))),
+    );
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    response
+}
+
+fn kept_alive(
+    events: impl Stream<Item = String> + Send + 'static,
+) -> impl Stream<Item = String> + Send {
+    let open = stream::once(async { ": open\n\n".to_owned() });
+    open.chain(stream::unfold(Box::pin(events), async |mut events| {
+        let next = pin!(events.next());
+        match tokio::time::timeout(HEARTBEAT, next).await {
+            Ok(Some(event)) => Some((event, events)),
+            Ok(None) => None,
+            Err(_) => Some((": heartbeat\n\n".to_owned(), events)),
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str, step: usize) -> Vec<String> {
+        let mut decoder = Decoder::default();
+        let chunks = text
+            .as_bytes()
+            .chunks(step)
+            .flat_map(|chunk| decoder.feed(chunk).unwrap());
+        chunks
+            .map(|event| String::from_utf8(event).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn events_are_the_same_whatever_the_segments_and_line_ends() {
+        let text = ": hello\n\nid: 1\nevent: x\ndata: {\"a\":\"ä\"}\n\ndata:two\ndata: lines\n\n\n\ndata: last\n\ndata: unfinished";
+        for line_end in ["\n", "\r\n", "\r"] {
+            for step in [1, 2, 3, 7, 1000] {
+                assert_eq!(
+                    all(&text.replace('\n', line_end), step),
+                    ["{\"a\":\"ä\"}", "two\nlines", "last"],
+                    "{line_end:?} {step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_without_end_is_refused_before_it_fills_the_memory() {
+        let mut decoder = Decoder::default();
+        let flood = vec![b'x'; 64 * 1024];
+        assert!((0..64).any(|_| decoder.feed(&flood) == Err(TooLarge)));
+    }
+}

@@ -1,0 +1,160 @@
+//! What the binary does, by its first word.
+use crate::config::{Checked, Config, Problem};
+use clap::{Parser, Subcommand};
+use std::{collections::HashMap, process::ExitCode};
+
+mod accept;
+mod doctor;
+mod migrate;
+mod serve;
+mod webhooks;
+
+/// Done; what was asked for is so.
+const DONE: u8 = 0;
+/// It was right to ask, but it failed.
+const FAILED: u8 = 1;
+/// Used or configured wrongly.
+const MISUSED: u8 = 2;
+
+/// A production API backend: sign-in, chat, subscriptions.
+#[derive(Parser)]
+#[command(
+    name = "plinth",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Everything is configured by environment variables: `plinth config --example` prints them all."
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API and do its jobs (the default)
+    Serve {
+        /// What this process does
+        #[arg(long, value_enum, default_value_t = serve::Role::All)]
+        role: serve::Role,
+    },
+    /// Bring the database's schema up to date, or take migrations back
+    Migrate {
+        #[command(subcommand)]
+        step: Option<migrate::Step>,
+    },
+    /// Show what is configured, with secrets hidden
+    Config {
+        /// Print every variable in the form of a .env file
+        #[arg(long, conflicts_with = "check")]
+        example: bool,
+        /// Say whether it is fit to start with, and nothing else
+        #[arg(long)]
+        check: bool,
+    },
+    /// Ask every configured service whether it works, and say what to do where it does not
+    Doctor,
+    /// Print the OpenAPI description
+    Openapi,
+    /// Rewrite the files that are made from the code: .env.example and docs/
+    Accept,
+    /// Verify and send webhook events
+    #[command(subcommand)]
+    Webhooks(webhooks::Verb),
+}
+
+/// Runs the command line; gives the exit code.
+pub fn run() -> ExitCode {
+    // One TLS provider, before anything opens a connection.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = Line::parse().command.unwrap_or(Command::Serve {
+        role: serve::Role::All,
+    });
+    ExitCode::from(match command {
+        Command::Config { example: true, .. } => print(&Config::example()),
+        Command::Openapi => print(&crate::docs::json()),
+        Command::Accept => done(accept::run()),
+        Command::Webhooks(verb) => webhooks::run(verb),
+        Command::Serve { role } => configured(|checked| done(runtime(serve::run(checked, role)))),
+        Command::Migrate { step } => configured(|checked| {
+            done(runtime(migrate::run(
+                checked.config,
+                step.unwrap_or_default(),
+            )))
+        }),
+        Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
+        Command::Config { check: true, .. } => configured(|checked| {
+            warn(&checked.warnings);
+            println!("The configuration is fit to start with.");
+            DONE
+        }),
+        Command::Config { .. } => configured(|checked| {
+            warn(&checked.warnings);
+            println!("{:#?}", checked.config);
+            DONE
+        }),
+    })
+}
+
+fn print(text: &str) -> u8 {
+    print!("{text}");
+    DONE
+}
+
+/// Runs `command` with the environment's configuration, or says everything that is wrong with it.
+fn configured(command: impl FnOnce(Checked) -> u8) -> u8 {
+    match Config::from_env(&environment()) {
+        Ok(checked) => command(checked),
+        Err(problems) => {
+            let many = if problems.len() == 1 {
+                "One thing is"
+            } else {
+                "Some things are"
+            };
+            eprintln!("{many} wrong with the configuration:\n");
+            for problem in problems {
+                eprintln!("  {problem}");
+            }
+            MISUSED
+        }
+    }
+}
+
+/// The environment, and `.env` beneath it in development.
+fn environment() -> HashMap<String, String> {
+    let mut environment: HashMap<_, _> = std::env::vars().collect();
+    let production = environment
+        .get("APP_ENV")
+        .or(environment.get("NODE_ENV"))
+        .is_some_and(|env| env.starts_with("prod"));
+    if !production && let Ok(file) = dotenvy::dotenv_iter() {
+        for (name, value) in file.flatten() {
+            environment.entry(name).or_insert(value);
+        }
+    }
+    environment
+}
+
+fn warn(warnings: &[Problem]) {
+    for warning in warnings {
+        eprintln!("Note: {warning}");
+    }
+}
+
+fn runtime<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads and a poller")
+        .block_on(future)
+}
+
+/// One clear line, and what is behind it.
+fn done(result: anyhow::Result<()>) -> u8 {
+    match result {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("plinth: {error:#}");
+            FAILED
+        }
+    }
+}

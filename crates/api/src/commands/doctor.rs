@@ -1,0 +1,137 @@
+use super::{DONE, FAILED, warn};
+use crate::{config::Checked, limit::Limits, mail::Mailer};
+use db::{Db, Pooling};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks each service in turn; gives the exit code.
+pub async fn run(checked: Checked) -> u8 {
+    warn(&checked.warnings);
+    let config = &checked.config;
+    let mut failed = false;
+    let mut say = |service: &str, outcome: Result<String, String>| match outcome {
+        Ok(good) => println!("✓ {service:<12}{good}"),
+        Err(bad) => {
+            failed = true;
+            println!("✗ {service:<12}{bad}");
+        }
+    };
+
+    say("database", within(database(config)).await);
+    match &config.core.redis_url {
+        None => println!(
+            "– {:<12}not configured: each instance counts rate limits for itself",
+            "redis"
+        ),
+        Some(_) => say("redis", within(redis(config)).await),
+    }
+    match config.chat.is_simulated() {
+        true => println!("– {:<12}simulated", "llm"),
+        false => say("llm", within(llm(config)).await),
+    }
+    match Mailer::new(&config.mail) {
+        Ok(mailer) if !mailer.is_configured() => println!(
+            "– {:<12}{}",
+            "mail",
+            if config.is_production() {
+                "not configured"
+            } else {
+                "simulated"
+            }
+        ),
+        Ok(mailer) => say(
+            "mail",
+            within(async {
+                mailer
+                    .test()
+                    .await
+                    .map(|()| "the server takes us".into())
+                    .map_err(|e| format!("{e:#}. Check SMTP_URL"))
+            })
+            .await,
+        ),
+        Err(error) => say("mail", Err(error.to_string())),
+    }
+    if failed { FAILED } else { DONE }
+}
+
+async fn within(check: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    tokio::time::timeout(PATIENCE, check)
+        .await
+        .unwrap_or_else(|_| Err(format!("did not answer within {} s", PATIENCE.as_secs())))
+}
+
+async fn database(config: &crate::Config) -> Result<String, String> {
+    let db = Db::open(&config.core.database_url, &config.core.database_options())
+        .await
+        .map_err(|e| e.to_string())?;
+    let pending = db
+        .migrations()
+        .await
+        .map_err(|e| e.to_string())?
+        .iter()
+        .filter(|m| !m.applied)
+        .count();
+    if pending > 0 {
+        return Err(format!(
+            "{pending} migrations are pending: run `plinth migrate`"
+        ));
+    }
+    let faults = db::check::verify(&db).await.map_err(|e| e.to_string())?;
+    if !faults.is_empty() {
+        return Err(format!(
+            "{} of {} statements do not fit this schema: {}",
+            faults.len(),
+            db::check::count(),
+            faults.join("; ")
+        ));
+    }
+    let pooling = match db.pooling() {
+        Pooling::Direct => "",
+        Pooling::Transaction => {
+            ", through a pooler in transaction mode that keeps statements apart"
+        }
+    };
+    db.close().await;
+    Ok(format!(
+        "{}: all {} statements fit{pooling}",
+        config.core.database_url,
+        db::check::count()
+    ))
+}
+
+async fn redis(config: &crate::Config) -> Result<String, String> {
+    let limits = Limits::new(config, crate::app::Clock::system())
+        .await
+        .map_err(|e| format!("{e:#}"))?;
+    match limits.redis_answers().await {
+        Some(true) => Ok("answers".into()),
+        _ => Err("does not answer. Check REDIS_URL and whether this machine may reach it".into()),
+    }
+}
+
+async fn llm(config: &crate::Config) -> Result<String, String> {
+    let base = config.chat.openai_base_url.as_str().trim_end_matches('/');
+    let client = reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .build()
+        .map_err(|e| e.to_string())?;
+    let key = config
+        .chat
+        .openai_api_key
+        .as_ref()
+        .map(crate::config::Secret::expose)
+        .unwrap_or_default();
+    let answer = client
+        .get(format!("{base}/models"))
+        .bearer_auth(key)
+        .send()
+        .await
+        .map_err(|e| format!("{base} cannot be reached ({})", e.without_url()))?;
+    match answer.status().as_u16() {
+        200..=299 => Ok(format!("{base} takes the key")),
+        401 | 403 => Err(format!("{base} does not take OPENAI_API_KEY")),
+        status => Err(format!("{base} answered {status}")),
+    }
+}

@@ -1,0 +1,113 @@
+//! The description of the API, made from the code, and a page to try it.
+use crate::App;
+use axum::{
+    extract::Path,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use std::sync::{Arc, LazyLock};
+use utoipa::openapi::{
+    Info, License, OpenApi, OpenApiBuilder, SecurityRequirement,
+    security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::Config;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .route("/openapi.json", get(openapi))
+        .route("/docs", get(async || page("index.html")))
+        .route(
+            "/docs/{file}",
+            get(async |Path(file): Path<String>| page(&file)),
+        )
+}
+
+/// What stands above the routes.
+pub fn description() -> OpenApi {
+    let mut description = OpenApiBuilder::new()
+        .info(Info::builder()
+            .title("Plinth")
+            .version(env!("CARGO_PKG_VERSION"))
+            .description(Some("Sign-in in the words of GoTrue, chat in OpenAI's and our own, subscriptions from Stripe and RevenueCat. Errors are RFC 9457 problem documents with a stable `code`; under /v1 they have OpenAI's shape."))
+            .license(Some(License::new("MIT OR Apache-2.0")))
+            .build())
+        .security(Some([SecurityRequirement::new("access_token", Vec::<String>::new())]))
+        .build();
+    let scheme = Http::builder()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("The access_token of a session"))
+        .build();
+    description
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("access_token", SecurityScheme::Http(scheme));
+    description
+}
+
+/// The whole of it, as it is checked in.
+pub fn json() -> String {
+    static JSON: LazyLock<String> = LazyLock::new(|| {
+        let openapi = crate::routes().into_openapi();
+        openapi
+            .to_pretty_json()
+            .map(|json| json + "\n")
+            .unwrap_or_default()
+    });
+    JSON.clone()
+}
+
+async fn openapi() -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ],
+        json(),
+    )
+        .into_response()
+}
+
+/// Swagger UI sets styles on elements; nothing of it is loaded from elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+fn page(file: &str) -> Response {
+    static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+        Arc::new(
+            Config::from("/openapi.json")
+                .try_it_out_enabled(true)
+                .persist_authorization(true)
+                .display_request_duration(true)
+                .doc_expansion("list"),
+        )
+    });
+    let Ok(Some(found)) = utoipa_swagger_ui::serve(file, CONFIG.clone()) else {
+        return crate::Error::NotFound.into_response();
+    };
+    // The page is served without a slash behind it, so that its own relative links would miss.
+    let bytes = if file == "index.html" {
+        String::from_utf8_lossy(&found.bytes)
+            .replace("\"./", "\"/docs/")
+            .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
+            .replace("<title>Swagger UI</title>", "<title>Plinth API</title>")
+            .into_bytes()
+    } else {
+        found.bytes.into_owned()
+    };
+    let mut response = (
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, found.content_type)],
+        bytes,
+    )
+        .into_response();
+    response.headers_mut().insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

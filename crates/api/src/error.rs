@@ -1,0 +1,506 @@
+//! What a handler refuses or fails with, and how it reads in the dialect of its route.
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use db::Timestamp;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What a handler gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One word a client can act on, a variant. The text of a variant is for that client.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    MalformedJson(String),
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Invalid>),
+    #[error("The body has to be JSON, with the header Content-Type: application/json.")]
+    UnsupportedMediaType,
+    #[error("The body is larger than this route takes.")]
+    BodyTooLarge,
+    #[error("There is nothing at this path.")]
+    NotFound,
+    #[error("This path does not take this method.")]
+    MethodNotAllowed,
+    #[error("The request did not arrive or end in time.")]
+    RequestTimeout,
+
+    #[error("Send an access token: Authorization: Bearer …")]
+    NoToken,
+    #[error("The access token is not valid here, or has expired. Refresh it or sign in again.")]
+    InvalidToken,
+    #[error("The session of this token has ended. Sign in again.")]
+    SessionEnded,
+    #[error("This needs more rights than the token has.")]
+    Forbidden,
+    #[error("This user is banned.")]
+    UserBanned,
+
+    #[error("Invalid login credentials")]
+    InvalidCredentials,
+    #[error("Email not confirmed")]
+    EmailNotConfirmed,
+    #[error("User already registered")]
+    UserAlreadyExists,
+    #[error("{}", .0.first().copied().unwrap_or_default().explain())]
+    WeakPassword(Vec<Weakness>),
+    #[error("New password should be different from the old password.")]
+    SamePassword,
+    #[error("Signups not allowed for this instance")]
+    SignupDisabled,
+    #[error("Anonymous sign-ins are disabled")]
+    AnonymousDisabled,
+    #[error("Unsupported grant_type")]
+    UnsupportedGrantType,
+    #[error("Invalid Refresh Token: Refresh Token Not Found")]
+    RefreshTokenNotFound,
+    #[error("Invalid Refresh Token: Already Used")]
+    RefreshTokenAlreadyUsed,
+    #[error("Invalid Refresh Token: Session Expired")]
+    SessionExpired,
+    #[error("Token has expired or is invalid")]
+    OtpExpired,
+
+    #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
+    RateLimited { retry_after: Duration },
+    #[error("The plan's {what} for this period are used up. They start anew at {resets_at}.")]
+    QuotaExceeded {
+        what: &'static str,
+        resets_at: Timestamp,
+    },
+    #[error("The model {model} is not part of the plan.")]
+    ModelNotInPlan { model: String },
+    #[error("The model {model} does not exist.")]
+    ModelNotFound { model: String },
+    #[error("The language model cannot answer just now. Try again.")]
+    LlmUnavailable { retry_after: Duration },
+    #[error("The language model refused this request: {0}")]
+    LlmRefused(String),
+    #[error("The language model took too long. Try again.")]
+    LlmTimeout,
+
+    #[error("This Idempotency-Key was used for another request.")]
+    IdempotencyMismatch,
+    #[error("The first request with this Idempotency-Key is under way. Try again for its answer.")]
+    IdempotencyInFlight,
+
+    #[error("{0}")]
+    InvalidSignature(webhooks::Refused),
+    #[error("{0}")]
+    InvalidAuthorization(webhooks::Refused),
+    #[error("{0}")]
+    UnreadableEvent(String),
+    #[error("No secret is configured for this webhook, so nothing can be accepted.")]
+    WebhookNotConfigured,
+
+    #[error("The database cannot be reached just now. Nothing was lost; try again.")]
+    DatabaseUnavailable,
+    #[error("Too busy just now. Try again.")]
+    Busy,
+    #[error("Something went wrong on our side. It has been reported.")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// A member of the request that cannot be as it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Invalid {
+    /// The member's name.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Invalid {
+    pub fn new(field: &str, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Why a password will not do, in GoTrue's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weakness {
+    #[default]
+    Length,
+    /// Known to attackers, or made of the address.
+    Pwned,
+}
+
+impl Weakness {
+    fn explain(self) -> &'static str {
+        match self {
+            Self::Length => "Password is too short, or longer than 256 characters.",
+            Self::Pwned => {
+                "Password is known to be weak and easy to guess, please choose a different one."
+            }
+        }
+    }
+}
+
+fn summary(invalid: &[Invalid]) -> String {
+    let each: Vec<_> = invalid
+        .iter()
+        .map(|i| format!("{} {}", i.field, i.problem))
+        .collect();
+    format!("{}.", each.join("; "))
+}
+
+/// Whose error words a path speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 9457.
+    Problem,
+    /// RFC 9457 with the statuses and codes of GoTrue: <https://supabase.com/docs/guides/auth/debugging/error-codes>.
+    GoTrue,
+    /// `{"error": {…}}`: <https://platform.openai.com/docs/guides/error-codes>.
+    OpenAi,
+}
+
+impl Dialect {
+    pub fn of(path: &str) -> Self {
+        match path {
+            p if p.starts_with("/auth/") => Self::GoTrue,
+            p if p.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Problem,
+        }
+    }
+}
+
+/// Every refusal once: its status, code and short title.
+struct Kind(StatusCode, &'static str, &'static str);
+
+impl Error {
+    /// One invalid member.
+    pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        Self::Invalid(vec![Invalid::new(field, problem)])
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self, dialect: Dialect) -> StatusCode {
+        self.kind(dialect).0
+    }
+
+    /// The stable word for it.
+    pub fn code(&self, dialect: Dialect) -> &'static str {
+        self.kind(dialect).1
+    }
+
+    fn kind(&self, dialect: Dialect) -> Kind {
+        use Dialect::{GoTrue, OpenAi};
+        use StatusCode as S;
+        match (self, dialect) {
+            (Self::MalformedJson(_), GoTrue) => Kind(S::BAD_REQUEST, "bad_json", "Malformed JSON"),
+            (Self::MalformedJson(_), _) => Kind(S::BAD_REQUEST, "malformed_json", "Malformed JSON"),
+            (Self::Invalid(_), _) => Kind(S::BAD_REQUEST, "validation_failed", "Invalid request"),
+            (Self::UnsupportedMediaType, _) => Kind(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Unsupported media type",
+            ),
+            (Self::BodyTooLarge, _) => {
+                Kind(S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large")
+            }
+            (Self::NotFound, _) => Kind(S::NOT_FOUND, "not_found", "Not found"),
+            (Self::MethodNotAllowed, _) => Kind(
+                S::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+            ),
+            (Self::RequestTimeout, _) => {
+                Kind(S::REQUEST_TIMEOUT, "request_timeout", "Request timeout")
+            }
+            (Self::NoToken, OpenAi) => {
+                Kind(S::UNAUTHORIZED, "invalid_api_key", "No token provided")
+            }
+            (Self::NoToken, _) => Kind(S::UNAUTHORIZED, "no_authorization", "No token provided"),
+            (Self::InvalidToken, GoTrue) => Kind(S::FORBIDDEN, "bad_jwt", "Invalid token"),
+            (Self::InvalidToken, OpenAi) => {
+                Kind(S::UNAUTHORIZED, "invalid_api_key", "Invalid token")
+            }
+            (Self::InvalidToken, _) => Kind(S::UNAUTHORIZED, "invalid_token", "Invalid token"),
+            (Self::SessionEnded, GoTrue) => {
+                Kind(S::FORBIDDEN, "session_not_found", "Invalid token")
+            }
+            (Self::SessionEnded, OpenAi) => {
+                Kind(S::UNAUTHORIZED, "invalid_api_key", "Invalid token")
+            }
+            (Self::SessionEnded, _) => Kind(S::UNAUTHORIZED, "session_ended", "Invalid token"),
+            (Self::Forbidden, _) => Kind(S::FORBIDDEN, "forbidden", "Forbidden"),
+            (Self::UserBanned, _) => Kind(S::FORBIDDEN, "user_banned", "User banned"),
+            (Self::InvalidCredentials, _) => {
+                Kind(S::BAD_REQUEST, "invalid_credentials", "Invalid credentials")
+            }
+            (Self::EmailNotConfirmed, _) => {
+                Kind(S::BAD_REQUEST, "email_not_confirmed", "Email not confirmed")
+            }
+            (Self::UserAlreadyExists, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "user_already_exists",
+                "User already exists",
+            ),
+            (Self::WeakPassword(_), _) => {
+                Kind(S::UNPROCESSABLE_ENTITY, "weak_password", "Weak password")
+            }
+            (Self::SamePassword, _) => {
+                Kind(S::UNPROCESSABLE_ENTITY, "same_password", "Same password")
+            }
+            (Self::SignupDisabled, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "signup_disabled",
+                "Signup disabled",
+            ),
+            (Self::AnonymousDisabled, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "anonymous_provider_disabled",
+                "Anonymous sign-in disabled",
+            ),
+            (Self::UnsupportedGrantType, _) => Kind(
+                S::BAD_REQUEST,
+                "validation_failed",
+                "Unsupported grant type",
+            ),
+            (Self::RefreshTokenNotFound, _) => Kind(
+                S::BAD_REQUEST,
+                "refresh_token_not_found",
+                "Invalid refresh token",
+            ),
+            (Self::RefreshTokenAlreadyUsed, _) => Kind(
+                S::BAD_REQUEST,
+                "refresh_token_already_used",
+                "Invalid refresh token",
+            ),
+            (Self::SessionExpired, _) => Kind(S::BAD_REQUEST, "session_expired", "Session expired"),
+            (Self::OtpExpired, _) => Kind(S::FORBIDDEN, "otp_expired", "Invalid or expired token"),
+            (Self::RateLimited { .. }, GoTrue) => Kind(
+                S::TOO_MANY_REQUESTS,
+                "over_request_rate_limit",
+                "Too many requests",
+            ),
+            (Self::RateLimited { .. }, OpenAi) => Kind(
+                S::TOO_MANY_REQUESTS,
+                "rate_limit_exceeded",
+                "Too many requests",
+            ),
+            (Self::RateLimited { .. }, _) => {
+                Kind(S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests")
+            }
+            (Self::QuotaExceeded { .. }, OpenAi) => {
+                Kind(S::TOO_MANY_REQUESTS, "insufficient_quota", "Quota exceeded")
+            }
+            (Self::QuotaExceeded { .. }, _) => {
+                Kind(S::PAYMENT_REQUIRED, "quota_exceeded", "Quota exceeded")
+            }
+            (Self::ModelNotInPlan { .. }, _) => {
+                Kind(S::FORBIDDEN, "model_not_in_plan", "Model not in plan")
+            }
+            (Self::ModelNotFound { .. }, _) => {
+                Kind(S::NOT_FOUND, "model_not_found", "Model not found")
+            }
+            (Self::LlmUnavailable { .. }, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "llm_unavailable",
+                "Language model unavailable",
+            ),
+            (Self::LlmRefused(_), _) => Kind(
+                S::BAD_REQUEST,
+                "llm_refused",
+                "Request refused by the language model",
+            ),
+            (Self::LlmTimeout, _) => {
+                Kind(S::GATEWAY_TIMEOUT, "llm_timeout", "Language model timeout")
+            }
+            (Self::IdempotencyMismatch, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "Idempotency key reused",
+            ),
+            (Self::IdempotencyInFlight, _) => {
+                Kind(S::CONFLICT, "idempotency_in_flight", "Request under way")
+            }
+            (Self::InvalidSignature(_), _) => {
+                Kind(S::BAD_REQUEST, "invalid_signature", "Invalid signature")
+            }
+            (Self::InvalidAuthorization(_), _) => Kind(
+                S::UNAUTHORIZED,
+                "invalid_authorization",
+                "Invalid authorization",
+            ),
+            (Self::UnreadableEvent(_), _) => {
+                Kind(S::BAD_REQUEST, "unreadable_event", "Unreadable event")
+            }
+            (Self::WebhookNotConfigured, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "webhook_not_configured",
+                "Webhook not configured",
+            ),
+            (Self::DatabaseUnavailable, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "database_unavailable",
+                "Database unavailable",
+            ),
+            (Self::Busy, _) => Kind(S::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            (Self::Internal(_), GoTrue) => Kind(
+                S::INTERNAL_SERVER_ERROR,
+                "unexpected_failure",
+                "Internal error",
+            ),
+            (Self::Internal(_), _) => Kind(S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::LlmUnavailable { retry_after } => {
+                Some(*retry_after)
+            }
+            Self::DatabaseUnavailable | Self::Busy | Self::IdempotencyInFlight => {
+                Some(Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether OpenAI's SDKs, which retry 409, 429 and every 5xx by themselves, should.
+    fn worth_retrying(&self) -> bool {
+        !matches!(
+            self,
+            Self::QuotaExceeded { .. } | Self::IdempotencyInFlight | Self::WebhookNotConfigured
+        )
+    }
+
+    /// The answer, in the dialect of the path it was asked on.
+    pub fn render(&self, dialect: Dialect, request_id: &str) -> Response {
+        let Kind(status, code, title) = self.kind(dialect);
+        let detail = self.to_string();
+        let (content_type, body) = match dialect {
+            Dialect::OpenAi => ("application/json", openai(self, code, &detail)),
+            Dialect::Problem | Dialect::GoTrue => (
+                "application/problem+json",
+                problem(self, status, code, title, &detail, request_id),
+            ),
+        };
+        let mut response = (
+            status,
+            [(header::CONTENT_TYPE, content_type)],
+            body.to_string(),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if let Some(wait) = self.retry_after() {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            );
+        }
+        if status == StatusCode::UNAUTHORIZED && !matches!(self, Self::InvalidAuthorization(_)) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if dialect == Dialect::OpenAi {
+            headers.insert(
+                "x-should-retry",
+                HeaderValue::from_static(if self.worth_retrying() {
+                    "true"
+                } else {
+                    "false"
+                }),
+            );
+        }
+        if dialect == Dialect::GoTrue {
+            headers.insert(
+                "x-supabase-api-version",
+                HeaderValue::from_static("2024-01-01"),
+            );
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::REQUEST_TIMEOUT {
+            // What is left of the body is not worth reading.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// RFC 9457, with the members that clients of other shapes read: `error` and `message` at the top, GoTrue's `weak_password`.
+fn problem(
+    error: &Error,
+    status: StatusCode,
+    code: &str,
+    title: &str,
+    detail: &str,
+    request_id: &str,
+) -> Value {
+    let mut body = json!({
+        "type": format!("urn:plinth:error:{code}"),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code,
+        "message": detail,
+        "error": title,
+        "request_id": request_id,
+    });
+    match error {
+        Error::Invalid(invalid) => body["errors"] = json!(invalid),
+        Error::WeakPassword(reasons) => body["weak_password"] = json!({"reasons": reasons}),
+        Error::QuotaExceeded { what, resets_at } => {
+            body["quota"] = json!(what);
+            body["resets_at"] = json!(resets_at);
+        }
+        _ => {}
+    }
+    body
+}
+
+fn openai(error: &Error, code: &str, detail: &str) -> Value {
+    let kind = match error {
+        Error::NoToken | Error::InvalidToken | Error::SessionEnded => "authentication_error",
+        Error::Forbidden | Error::UserBanned | Error::ModelNotInPlan { .. } => "permission_error",
+        Error::RateLimited { .. } => "requests",
+        Error::QuotaExceeded { .. } => "insufficient_quota",
+        error if error.status(Dialect::OpenAi).is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    let param = match error {
+        Error::Invalid(invalid) => invalid.first().map(|i| i.field.clone()),
+        Error::ModelNotFound { .. } | Error::ModelNotInPlan { .. } => Some("model".into()),
+        _ => None,
+    };
+    json!({"error": {"message": detail, "type": kind, "param": param, "code": code}})
+}
+
+/// Carried out of a handler by an otherwise empty response; the layer that knows the path and the
+/// request id makes the body of it.
+#[derive(Clone)]
+pub struct Refusal(pub std::sync::Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = self.status(Dialect::Problem).into_response();
+        response
+            .extensions_mut()
+            .insert(Refusal(std::sync::Arc::new(self)));
+        response
+    }
+}
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        if error.is_unavailable() {
+            tracing::warn!(error = %error, "the database did not take the work");
+            Self::DatabaseUnavailable
+        } else {
+            Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Internal(error)
+    }
+}

@@ -1,0 +1,212 @@
+//! What handlers take in, refused in our shape when it is not as it should be.
+use crate::{App, Error, Result, auth::access, error::Invalid};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection::PathRejection},
+    http::{HeaderMap, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use db::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+/// A JSON body in, or out.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Error;
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        json(request, app).await
+    }
+}
+
+/// A JSON body, where only the handler knows its type.
+pub async fn json<T: DeserializeOwned>(request: Request, app: &App) -> Result<Json<T>> {
+    if !is_json(request.headers()) {
+        return Err(Error::UnsupportedMediaType);
+    }
+    parse(&body(request, app).await?).map(Json)
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// The whole body, within the route's limit.
+pub async fn body(request: Request, app: &App) -> Result<Bytes> {
+    Bytes::from_request(request, app)
+        .await
+        .map_err(|rejection| match rejection.status().as_u16() {
+            413 => Error::BodyTooLarge,
+            408 => Error::RequestTimeout,
+            _ => Error::MalformedJson("The body could not be read to its end.".into()),
+        })
+}
+
+/// Whether a body says that it is JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Tells malformed JSON, with its place, from JSON of the wrong shape, with its member.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let (path, error) = (error.path().to_string(), error.into_inner());
+        if error.is_data() {
+            let text = error.to_string();
+            let problem = text.split(" at line ").next().unwrap_or_default();
+            // A missing or doubled member is named by the text itself; the path is its parent's.
+            let field = problem
+                .split('`')
+                .nth(1)
+                .filter(|_| problem.contains("field `"))
+                .map(ToOwned::to_owned);
+            Error::Invalid(vec![Invalid::new(&field.unwrap_or(path), problem)])
+        } else {
+            Error::MalformedJson(format!("The body is not JSON: {error}."))
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| Error::MalformedJson(format!("The body is not JSON: {error}.")))?;
+    Ok(parsed)
+}
+
+/// A query string.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, app).await;
+        query
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|e| Error::invalid("query", e.body_text()))
+    }
+}
+
+/// A part of the path. One that cannot be an id names nothing.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        match axum::extract::Path::<T>::from_request_parts(parts, app).await {
+            Ok(axum::extract::Path(path)) => Ok(Self(path)),
+            Err(PathRejection::FailedToDeserializePathParams(e))
+                if !matches!(e.kind(), ErrorKind::WrongNumberOfParameters { .. }) =>
+            {
+                Err(Error::NotFound)
+            }
+            Err(e) => Err(Error::Internal(anyhow::anyhow!("{e}"))),
+        }
+    }
+}
+
+/// Who asks: a user whose session stands.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    pub user: Uuid,
+    pub session: Uuid,
+}
+
+impl FromRequestParts<App> for Auth {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let bearer = bearer(&parts.headers).ok_or(Error::NoToken)?;
+        access::authenticate(app, bearer).await
+    }
+}
+
+/// The token of `Authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}
+
+/// `?limit=` and `?cursor=`.
+#[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+pub struct Page {
+    /// How many at most, 1 to 100.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u32>,
+    /// Where the last page ended: its `next_cursor`.
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+impl Page {
+    pub fn limit(&self) -> Result<i64> {
+        match self.limit.unwrap_or(20) {
+            limit @ 1..=100 => Ok(limit.into()),
+            _ => Err(Error::invalid("limit", "has to be 1 to 100")),
+        }
+    }
+
+    /// The id the page goes on from.
+    pub fn cursor(&self) -> Result<Option<Uuid>> {
+        let parse = |cursor: &String| {
+            Uuid::try_parse(cursor).map_err(|_| Error::invalid("cursor", "has to be a next_cursor"))
+        };
+        self.cursor.as_ref().map(parse).transpose()
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct List<T> {
+    pub data: Vec<T>,
+    /// Ask for the next page with it; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A page that was asked for with one row more than `limit`.
+    pub fn of<R>(
+        mut rows: Vec<R>,
+        limit: i64,
+        id: impl Fn(&R) -> Uuid,
+        into: impl Fn(R) -> T,
+    ) -> Self {
+        let more = rows.len() as i64 > limit;
+        rows.truncate(limit as usize);
+        let next_cursor = rows.last().filter(|_| more).map(|row| id(row).to_string());
+        Self {
+            data: rows.into_iter().map(into).collect(),
+            next_cursor,
+        }
+    }
+}
+
+/// A time as our answers write it.
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime, example = "2026-11-20T09:30:00.000000Z")]
+#[serde(transparent)]
+pub struct Time(pub Timestamp);
+
+impl From<Timestamp> for Time {
+    fn from(at: Timestamp) -> Self {
+        Self(at)
+    }
+}

@@ -1,0 +1,120 @@
+//! The same GCRA in Redis, by Redis' own clock, so that instances need not agree on the time.
+use super::{Decision, Rule};
+use crate::config::Secret;
+use anyhow::Context;
+use redis::{
+    Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+/// A request waits no longer for Redis before its instance decides alone.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often a silent Redis is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// `KEYS[1]` holds the theoretical arrival time, in microseconds, of the next request that would
+/// conform (<https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>).
+const GCRA: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local wait = tat + interval - burst * interval - now
+if wait > 0 then return {0, 0, wait} end
+tat = tat + interval
+redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
+return {1, math.floor((burst * interval - (tat - now)) / interval), 0}
+";
+
+pub struct Redis {
+    connection: ConnectionManager,
+    script: Script,
+    silent: std::sync::Arc<AtomicBool>,
+}
+
+impl Redis {
+    /// The connection is made in the background and made again whenever it breaks: Redis is never
+    /// a reason not to start.
+    pub async fn connect(url: &Secret) -> anyhow::Result<Self> {
+        let client = redis::Client::open(url.expose()).context("REDIS_URL cannot be read")?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(2)))
+            .set_response_timeout(Some(PATIENCE))
+            .set_number_of_retries(1);
+        let connection = ConnectionManager::new_lazy_with_config(client, config)
+            .context("REDIS_URL cannot be used")?;
+        Ok(Self {
+            connection,
+            script: Script::new(GCRA),
+            silent: Default::default(),
+        })
+    }
+
+    /// `None` when Redis does not answer in time.
+    pub async fn decide(&self, rule: &Rule, key: &str) -> Option<Decision> {
+        if self.silent.load(Ordering::Relaxed) {
+            return None;
+        }
+        let interval = (rule.period / rule.requests.get()).as_micros() as u64;
+        let mut call = self.script.prepare_invoke();
+        call.key(format!("plinth:limit:{}:{key}", rule.name))
+            .arg(interval)
+            .arg(rule.requests.get());
+        let mut connection = self.connection.clone();
+        let answer = tokio::time::timeout(
+            PATIENCE,
+            call.invoke_async::<(u8, u32, u64)>(&mut connection),
+        )
+        .await;
+        match answer {
+            Ok(Ok((allowed, remaining, wait))) => Some(Decision {
+                allowed: allowed == 1,
+                remaining,
+                retry_after: Duration::from_micros(wait),
+            }),
+            Ok(Err(error)) => self.fell_silent(&error.to_string()),
+            Err(_) => self.fell_silent("no answer in time"),
+        }
+    }
+
+    pub async fn answers(&self) -> bool {
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING")
+            .query_async::<String>(&mut connection)
+            .await
+            .is_ok();
+        ping && !self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Says so once, and asks again in the background until it answers.
+    fn fell_silent(&self, why: &str) -> Option<Decision> {
+        metrics::counter!("redis_failures_total").increment(1);
+        if !self.silent.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                why,
+                "Redis does not answer; each instance counts rate limits for itself until it does"
+            );
+            let (silent, connection) = (self.silent.clone(), self.connection.clone());
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(RETRY).await;
+                    let mut connection = connection.clone();
+                    if redis::cmd("PING")
+                        .query_async::<String>(&mut connection)
+                        .await
+                        .is_ok()
+                    {
+                        break;
+                    }
+                }
+                silent.store(false, Ordering::Relaxed);
+                tracing::info!("Redis answers again; rate limits are shared");
+            });
+        }
+        None
+    }
+}

@@ -1,0 +1,214 @@
+//! Mail: written as a job beside the change that causes it, sent by SMTP afterwards.
+use crate::{
+    App,
+    config::{Problem, Secret},
+};
+use anyhow::{Context, bail};
+use db::{Timestamp, Tx};
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    message::{Mailbox, MultiPart},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The kind of job that sends one mail.
+pub const SEND: &str = "send_mail";
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Mail.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Mail")]
+pub struct Config {
+    /// A mail server: `smtps://user:password@host:465`, or `smtp://…?tls=required` for STARTTLS. Unset in development, mail goes to the simulated mailbox.
+    #[arg(long)]
+    pub smtp_url: Option<Secret>,
+
+    /// SendGrid's key; short for its SMTP server.
+    #[arg(long)]
+    pub sendgrid_api_key: Option<Secret>,
+
+    /// Who mails are from.
+    #[arg(long, default_value = "Plinth <plinth@localhost>")]
+    pub mail_from: Mailbox,
+}
+
+impl Config {
+    pub fn check(&self, production: bool, auth: &crate::auth::Config, problems: &mut Vec<Problem>) {
+        if self.smtp_url.is_some() && self.sendgrid_api_key.is_some() {
+            problems.push(Problem::new(
+                "SENDGRID_API_KEY",
+                "and SMTP_URL are both set",
+                "Keep one of them.",
+            ));
+        }
+        if self.smtp_url.is_some() && transport(self).is_err() {
+            problems.push(Problem::new(
+                "SMTP_URL",
+                "cannot be read",
+                "Write smtps://user:password@host:465, with special characters percent-encoded.",
+            ));
+        }
+        if !production {
+            return;
+        }
+        if !self.is_configured() && !auth.autoconfirms(true) {
+            problems.push(Problem::new(
+                "SMTP_URL",
+                "is not set, so that nobody who signs up could confirm their address",
+                "Set SMTP_URL or SENDGRID_API_KEY, or AUTH_AUTOCONFIRM=true.",
+            ));
+        }
+        if self.is_configured() && self.mail_from.email.domain() == "localhost" {
+            problems.push(Problem::new("MAIL_FROM", "is not set", "Write an address that your mail server may send from: Example <hello@example.com>."));
+        }
+    }
+
+    fn is_configured(&self) -> bool {
+        self.smtp_url.is_some() || self.sendgrid_api_key.is_some()
+    }
+}
+
+/// Every mail there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mail", rename_all = "snake_case")]
+pub enum Mail {
+    /// The code that proves an address.
+    ConfirmSignup {
+        to: String,
+        code: String,
+        minutes: u64,
+    },
+    /// Someone signed up with an address that is in use.
+    AlreadyRegistered { to: String },
+}
+
+impl Mail {
+    fn to(&self) -> &str {
+        match self {
+            Self::ConfirmSignup { to, .. } | Self::AlreadyRegistered { to } => to,
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::ConfirmSignup { .. } => "confirm_signup",
+            Self::AlreadyRegistered { .. } => "already_registered",
+        }
+    }
+
+    /// Subject and paragraphs.
+    fn words(&self) -> (String, Vec<String>) {
+        match self {
+            Self::ConfirmSignup { code, minutes, .. } => (
+                format!("{code} is your code"),
+                vec![
+                    format!("Your code is {code}."),
+                    format!("Enter it where you signed up, within {minutes} minutes."),
+                    "If that was not you, ignore this mail: without the code nothing happens."
+                        .into(),
+                ],
+            ),
+            Self::AlreadyRegistered { .. } => (
+                "You already have an account".into(),
+                vec![
+                    "Someone, perhaps you, signed up with this address just now.".into(),
+                    "You already have an account: sign in as usual.".into(),
+                    "If that was not you, there is nothing to do.".into(),
+                ],
+            ),
+        }
+    }
+}
+
+/// Writes the mail beside the change that causes it.
+pub async fn enqueue(tx: &mut Tx, mail: &Mail, now: Timestamp) -> db::Result<()> {
+    let payload = serde_json::to_value(mail).unwrap_or_default();
+    let job = db::jobs::NewJob {
+        kind: SEND,
+        subject: None,
+        payload,
+        dedupe_key: None,
+        due_at: now,
+    };
+    db::jobs::enqueue(tx, job, now).await.map(drop)
+}
+
+/// Sends one.
+pub async fn send(app: &App, payload: &Value) -> anyhow::Result<()> {
+    let mail: Mail = serde_json::from_value(payload.clone()).context("the job holds no mail")?;
+    let sent = app.mailer.deliver(&mail).await;
+    let outcome = if sent.is_ok() { "sent" } else { "failed" };
+    metrics::counter!("emails_total", "template" => mail.label(), "outcome" => outcome)
+        .increment(1);
+    sent
+}
+
+pub struct Mailer {
+    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
+    from: Mailbox,
+}
+
+impl Mailer {
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            transport: transport(config)?,
+            from: config.mail_from.clone(),
+        })
+    }
+
+    pub fn is_configured(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// Whether the server takes us.
+    pub async fn test(&self) -> anyhow::Result<()> {
+        match &self.transport {
+            Some(transport) if !transport.test_connection().await? => {
+                bail!("the mail server does not answer")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn deliver(&self, mail: &Mail) -> anyhow::Result<()> {
+        let transport = self
+            .transport
+            .as_ref()
+            .context("no mail server is configured")?;
+        let (subject, paragraphs) = mail.words();
+        let html: String = paragraphs.iter().map(|p| format!("<p>{p}</p>")).collect();
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(mail
+                .to()
+                .parse()
+                .context("the address cannot be written to")?)
+            .subject(subject)
+            .multipart(MultiPart::alternative_plain_html(
+                paragraphs.join("\n\n"),
+                html,
+            ))?;
+        transport.send(message).await?;
+        Ok(())
+    }
+}
+
+fn transport(config: &Config) -> anyhow::Result<Option<AsyncSmtpTransport<Tokio1Executor>>> {
+    let url = match (&config.smtp_url, &config.sendgrid_api_key) {
+        (Some(url), _) => url.expose().to_owned(),
+        (None, Some(key)) => {
+            let mut url = url::Url::parse("smtps://apikey@smtp.sendgrid.net:465")?;
+            let _ = url.set_password(Some(key.expose()));
+            url.into()
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(
+        AsyncSmtpTransport::<Tokio1Executor>::from_url(&url)?
+            .timeout(Some(TIMEOUT))
+            .build(),
+    ))
+}

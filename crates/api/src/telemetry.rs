@@ -1,0 +1,205 @@
+//! Logs, metrics, Sentry and, behind the feature `otel`, traces.
+use crate::{App, config::Secret, http::Flow};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use sentry::integrations::tracing::{BreadcrumbLayer, SpanLayer};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+#[cfg(feature = "otel")]
+mod otel;
+pub mod requests;
+
+/// What is seen from outside.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Watching")]
+pub struct Config {
+    /// `error`, `warn`, `info`, `debug` or `trace` (Python's WARNING and CRITICAL are understood), or tracing directives like `info,db=debug`.
+    #[arg(long, default_value = "info", value_parser = level)]
+    pub log_level: String,
+
+    /// `pretty` or `json`. Default: pretty on a terminal, else JSON.
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
+
+    /// Where failures are reported.
+    #[arg(long)]
+    pub sentry_dsn: Option<Secret>,
+
+    /// Which part of requests is traced to Sentry, 0 to 1.
+    #[arg(long, default_value = "0.1", value_parser = ratio)]
+    pub sentry_traces_sample_rate: f32,
+
+    /// Bearer token that `/metrics` asks for. Without it only loopback may read them.
+    #[arg(long)]
+    pub metrics_token: Option<Secret>,
+
+    /// Where traces go, when built with the feature `otel`.
+    #[arg(long)]
+    pub otel_exporter_otlp_endpoint: Option<url::Url>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+fn ratio(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| "a number from 0 to 1".into())
+}
+
+fn level(text: &str) -> Result<String, String> {
+    let level = match text.to_ascii_lowercase().as_str() {
+        "warning" => "warn".to_owned(),
+        "critical" | "fatal" => "error".to_owned(),
+        other => other.to_owned(),
+    };
+    EnvFilter::try_new(&level)
+        .map(|_| level)
+        .map_err(|e| e.to_string())
+}
+
+/// What has to live as long as the process.
+pub struct Guard {
+    _sentry: Option<sentry::ClientInitGuard>,
+}
+
+/// Starts logging and reporting, once in a process.
+pub fn start(config: &crate::Config) -> Guard {
+    let telemetry = &config.telemetry;
+    let sentry = telemetry
+        .sentry_dsn
+        .as_ref()
+        .and_then(|dsn| start_sentry(config, dsn));
+    let filter = EnvFilter::new(&telemetry.log_level)
+        .add_directive(directive("hyper=warn"))
+        .add_directive(directive("h2=warn"))
+        .add_directive(directive("rustls=warn"));
+    let format = telemetry
+        .log_format
+        .unwrap_or(if std::io::stderr().is_terminal() {
+            LogFormat::Pretty
+        } else {
+            LogFormat::Json
+        });
+    let lines = match format {
+        LogFormat::Pretty => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(filter).with(lines);
+    #[cfg(feature = "otel")]
+    let registry = registry.with(otel::layer(config));
+    // A second start, in tests, finds the first in place.
+    let _ = registry
+        .with(BreadcrumbLayer::new())
+        .with(SpanLayer::new())
+        .try_init();
+    recorder();
+    Guard { _sentry: sentry }
+}
+
+fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {
+    text.parse().unwrap_or_default()
+}
+
+fn start_sentry(config: &crate::Config, dsn: &Secret) -> Option<sentry::ClientInitGuard> {
+    let dsn = match dsn.expose().parse::<sentry::types::Dsn>() {
+        Ok(dsn) => dsn,
+        Err(error) => {
+            eprintln!("SENTRY_DSN cannot be read ({error}); nothing is reported");
+            return None;
+        }
+    };
+    let environment = if config.is_production() {
+        "production"
+    } else {
+        "development"
+    };
+    let options = sentry::ClientOptions::new()
+        .dsn(&dsn.to_string())
+        .release(config.core.app_version.clone())
+        .environment(environment)
+        .traces_sample_rate(config.telemetry.sentry_traces_sample_rate)
+        // Bodies, cookies and addresses stay here.
+        .send_default_pii(false);
+    Some(sentry::init(options))
+}
+
+/// One failure of ours: one log line, one Sentry event.
+pub fn report(error: &anyhow::Error, flow: Flow) {
+    tracing::error!(error = format!("{error:#}"), flow = flow.label(), "failed");
+    sentry::with_scope(
+        |scope| scope.set_tag("flow", flow.label()),
+        || sentry::capture_message(&format!("{error:#}"), sentry::Level::Error),
+    );
+}
+
+/// Buckets in seconds.
+const REQUEST_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const LLM_BUCKETS: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
+
+/// The process' metrics.
+fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Prefix("llm_".into()), &LLM_BUCKETS)
+            .and_then(|builder| builder.set_buckets(&REQUEST_BUCKETS));
+        let recorder = builder.unwrap_or_default().build_recorder();
+        let handle = recorder.handle();
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    })
+}
+
+/// Prometheus' text format, as of now.
+pub async fn render(app: &App) -> String {
+    let recorder = recorder();
+    let pool = app.db.pool_state();
+    for (state, n) in [
+        ("idle", pool.idle),
+        ("used", pool.open.saturating_sub(pool.idle)),
+        ("max", pool.max),
+    ] {
+        metrics::gauge!("db_pool_connections", "state" => state).set(n);
+    }
+    metrics::gauge!("app_build_info", "version" => app.config.core.app_version.clone()).set(1);
+    if let Ok(backlog) = db::jobs::backlog(&app.db, app.now()).await {
+        for row in backlog {
+            metrics::gauge!("jobs_waiting", "kind" => row.kind.clone()).set(row.waiting as f64);
+            metrics::gauge!("jobs_oldest_due_seconds", "kind" => row.kind)
+                .set(app.now().since(row.oldest_due_at).as_secs_f64());
+        }
+    }
+    if let Ok((dead,)) = db::jobs::count_dead(&app.db).await {
+        metrics::gauge!("jobs_dead").set(dead as f64);
+    }
+    metrics::gauge!("llm_open_streams").set(app.streams.count() as f64);
+    recorder.run_upkeep();
+    recorder.render()
+}
+
+/// What has to be done every few seconds for as long as the process lives.
+pub async fn upkeep(app: App) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    while !app.draining.is_cancelled() {
+        every.tick().await;
+        recorder().run_upkeep();
+        app.limits.shed();
+    }
+}
