@@ -18,6 +18,8 @@ mod jobs;
 mod limit;
 mod mail;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 
 pub use app::App;
 pub use config::Config;

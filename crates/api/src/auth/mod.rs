@@ -15,6 +15,8 @@ mod refresh;
 mod session;
 mod settings;
 mod signup;
+#[cfg(test)]
+mod tests;
 mod token;
 mod user;
 mod verify;
