@@ -134,8 +134,18 @@ impl Db {
     }
 
     async fn open_postgres(url: &url::Url, options: &Options) -> Result<Self> {
-        let connect = postgres_options(url, options)?;
-        let pooling = pooler::inspect(&connect).await?;
+        let (bare, mut connect) = postgres_options(url, options)?;
+        let pooling = match pooler::inspect(&connect).await {
+            // PgBouncer knows no start-up parameter that it was not told of, and says so.
+            Err(e) if e.to_string().contains("startup parameter") => {
+                tracing::warn!(
+                    "the pooler takes no settings: statement_timeout is the server's own"
+                );
+                connect = bare;
+                pooler::inspect(&connect).await?
+            }
+            inspected => inspected?,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -258,18 +268,22 @@ pub(crate) fn sqlite_options(path: &Path, options: &Options) -> SqliteConnectOpt
         .log_slow_statements(tracing::log::LevelFilter::Warn, options.slow_statement)
 }
 
-pub(crate) fn postgres_options(url: &url::Url, options: &Options) -> Result<PgConnectOptions> {
+/// How to connect, without and with settings of ours for each session.
+fn postgres_options(
+    url: &url::Url,
+    options: &Options,
+) -> Result<(PgConnectOptions, PgConnectOptions)> {
     let millis = options.statement_timeout.as_millis().to_string();
     let mut settings = vec![
         ("statement_timeout", millis.clone()),
         ("idle_in_transaction_session_timeout", millis),
     ];
     settings.extend(options.schema.clone().map(|schema| ("search_path", schema)));
-    Ok(PgConnectOptions::from_url(url)?
+    let bare = PgConnectOptions::from_url(url)?
         .application_name("plinth")
-        .options(settings)
         .log_statements(tracing::log::LevelFilter::Off)
-        .log_slow_statements(tracing::log::LevelFilter::Warn, options.slow_statement))
+        .log_slow_statements(tracing::log::LevelFilter::Warn, options.slow_statement);
+    Ok((bare.clone(), bare.options(settings)))
 }
 
 fn explain_sqlite(error: &sqlx::Error) -> String {

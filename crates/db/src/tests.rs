@@ -477,3 +477,99 @@ async fn a_damaged_file_and_a_read_only_one_are_refused_with_one_clear_line() {
         "{refusal}"
     );
 }
+
+/// A real PgBouncer before the test server, in this mode; `None` where either is missing.
+fn pgbouncer(mode: &str) -> Option<(std::process::Child, DatabaseUrl)> {
+    if !testing::postgres_is_there() {
+        return None;
+    }
+    let server: ::url::Url = testing::variable(testing::VARIABLE)?.parse().unwrap();
+    let folder =
+        std::env::temp_dir().join(format!("plinth-pgbouncer-{mode}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (host, name) = (
+        server.host_str().unwrap(),
+        server.path().trim_start_matches('/'),
+    );
+    let (server_port, user) = (server.port().unwrap_or(5432), server.username());
+    let ini = format!(
+        "[databases]\n{name} = host={host} port={server_port} user={user}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 3\nignore_startup_parameters = extra_float_digits\n"
+    );
+    let file = folder.join("pgbouncer.ini");
+    std::fs::write(&file, ini).unwrap();
+    // It refuses to run as root; to others it makes no difference.
+    let mut command = std::process::Command::new("pgbouncer");
+    if std::fs::metadata("/proc/self")
+        .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+    {
+        command.args(["-u", "nobody"]);
+    }
+    let child = command
+        .arg("-q")
+        .arg(&file)
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(child) = child else {
+        assert!(
+            testing::variable(testing::REQUIRED).is_none(),
+            "pgbouncer is not installed"
+        );
+        eprintln!("skipped behind a pooler: pgbouncer is not installed");
+        return None;
+    };
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(
+            std::time::Instant::now() < until,
+            "pgbouncer does not start"
+        );
+        std::thread::yield_now();
+    }
+    Some((
+        child,
+        format!("postgres://{user}@127.0.0.1:{port}/{name}")
+            .parse()
+            .unwrap(),
+    ))
+}
+
+/// PgBouncer 1.18, Debian's, keeps no prepared statements apart; 1.21 and newer do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_mixes_up_answers_is_refused_with_the_way_out() {
+    let Some((mut pooler, url)) = pgbouncer("transaction") else {
+        return;
+    };
+    let opened = Db::open(&url, &Options::default()).await;
+    pooler.kill().unwrap();
+    match opened {
+        Err(refusal) => assert!(refusal.to_string().contains("session-mode"), "{refusal}"),
+        Ok(db) => assert_eq!(db.pooling(), Pooling::Transaction),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_in_session_mode_is_as_good_as_none() {
+    let Some((mut pooler, url)) = pgbouncer("session") else {
+        return;
+    };
+    let db = Db::open(
+        &url,
+        &Options {
+            max_connections: 2,
+            ..Options::default()
+        },
+    )
+    .await;
+    assert_eq!(
+        db.as_ref().map(Db::pooling).map_err(ToString::to_string),
+        Ok(Pooling::Direct)
+    );
+    db.unwrap().ping().await.unwrap();
+    pooler.kill().unwrap();
+}
