@@ -1,5 +1,5 @@
 //! The two engines behind one face. Nothing outside this crate knows which one runs.
-use crate::{DatabaseUrl, Error, Pooling, Result, pooler, writer};
+use crate::{DatabaseUrl, Error, Pooling, Result, inbox::together::Arrivals, pooler, writer};
 use sqlx::{
     ConnectOptions, PgPool, Postgres, SqlitePool, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -48,6 +48,7 @@ pub(crate) enum Engine {
     Postgres {
         pool: PgPool,
         pooling: Pooling,
+        arrivals: Arc<Arrivals>,
     },
     /// One writer; readers never wait for it (WAL).
     Sqlite {
@@ -159,7 +160,11 @@ impl Db {
             })
             .connect_with(connect)
             .await?;
-        Ok(Self::new(Engine::Postgres { pool, pooling }))
+        Ok(Self::new(Engine::Postgres {
+            pool,
+            pooling,
+            arrivals: Arc::default(),
+        }))
     }
 
     /// Opens a transaction. On SQLite it holds the write lock from here on (`begin immediate`), so

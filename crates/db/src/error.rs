@@ -17,6 +17,9 @@ pub enum Error {
     /// Connecting, beginning or committing failed.
     #[error(transparent)]
     Connection(#[from] sqlx::Error),
+    /// The statement that a caller's work was part of failed.
+    #[error(transparent)]
+    Shared(std::sync::Arc<Error>),
     /// The database cannot be opened or used as it is; the text says what to do.
     #[error("{0}")]
     Refused(String),
@@ -26,8 +29,10 @@ impl Error {
     /// Whether the database could not be reached or could not take the work just now: the caller
     /// did nothing wrong and may try again.
     pub fn is_unavailable(&self) -> bool {
-        let (Self::Statement { source, .. } | Self::Connection(source)) = self else {
-            return false;
+        let source = match self {
+            Self::Statement { source, .. } | Self::Connection(source) => source,
+            Self::Shared(error) => return error.is_unavailable(),
+            Self::Refused(_) => return false,
         };
         match source {
             sqlx::Error::PoolTimedOut

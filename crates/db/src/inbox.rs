@@ -1,5 +1,7 @@
 //! Webhook events as they arrived: verified, committed, then answered 200.
-use crate::{jobs, prelude::*};
+use crate::{engine::Engine, jobs, prelude::*};
+
+pub(crate) mod together;
 
 row! {
     /// One event.
@@ -20,7 +22,7 @@ row! {
 }
 
 /// An event that was verified and read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
     /// `stripe` or `revenuecat`.
     pub provider: &'a str,
@@ -75,6 +77,20 @@ pub const APPLY: &str = "apply_webhook";
 
 /// Keeps an event with the job that will apply it, and returns once both are on disk. `false`: it was here before.
 pub async fn ingest(db: &Db, arrival: Arrival<'_>, now: Timestamp) -> Result<bool> {
+    match &db.engine {
+        Engine::Postgres { pool, arrivals, .. } => {
+            let fresh = together::ingest(pool, arrivals, &arrival, now).await?;
+            if fresh {
+                db.wake_workers();
+            }
+            Ok(fresh)
+        }
+        // The one writer shares its commits among all that wait.
+        Engine::Sqlite { .. } => ingest_alone(db, &arrival, now).await,
+    }
+}
+
+async fn ingest_alone(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Result<bool> {
     let mut tx = db.begin().await?;
     let id = Uuid::now_v7();
     let Arrival {
@@ -87,7 +103,7 @@ pub async fn ingest(db: &Db, arrival: Arrival<'_>, now: Timestamp) -> Result<boo
         occurred_at,
         key_index,
         body,
-    } = arrival;
+    } = *arrival;
     let inserted = insert(
         &mut tx,
         id,

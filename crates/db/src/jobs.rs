@@ -205,6 +205,7 @@ impl Listener {
         let Engine::Postgres {
             pool,
             pooling: crate::Pooling::Direct,
+            ..
         } = &db.engine
         else {
             return Ok(None);

@@ -573,3 +573,29 @@ async fn a_pooler_in_session_mode_is_as_good_as_none() {
     db.unwrap().ping().await.unwrap();
     pooler.kill().unwrap();
 }
+
+both_engines! {
+    async fn arrivals_that_wait_together_are_each_told_their_own_fate(db: Db) {
+        let tasks: Vec<_> = (0..400).map(|n| { let db = db.clone(); tokio::spawn(async move {
+            let external_id = format!("evt_{}", n % 200);
+            let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &external_id, kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), key_index: 0, body: b"{}" };
+            inbox::ingest(&db, arrival, now()).await.unwrap()
+        }) }).collect();
+        let mut fresh = 0;
+        for task in tasks { fresh += task.await.unwrap() as u32; }
+        assert_eq!(fresh, 200);
+        assert_eq!(jobs::unfinished(&db, inbox::APPLY).await.unwrap().len(), 200);
+    }
+
+    async fn a_sender_who_goes_away_takes_no_other_with_it(db: Db) {
+        for n in 0..30u64 {
+            let ingest = async |id: String| {
+                let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &id, kind: "k", api_version: None, subject: "s", occurred_at: now(), key_index: 0, body: b"{}" };
+                inbox::ingest(&db, arrival, now()).await
+            };
+            let hasty = tokio::time::timeout(Duration::from_micros(n * 40), ingest(format!("gone_{n}")));
+            let (_, stays) = tokio::join!(hasty, ingest(format!("stays_{n}")));
+            assert!(stays.unwrap());
+        }
+    }
+}

@@ -97,6 +97,12 @@ impl Type<Postgres> for Timestamp {
     }
 }
 
+impl sqlx::postgres::PgHasArrayType for Timestamp {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("timestamptz[]")
+    }
+}
+
 impl Encode<'_, Postgres> for Timestamp {
     fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         Encode::<Postgres>::encode(self.0.saturating_sub(PG_EPOCH), buf)
