@@ -81,7 +81,10 @@ async fn turn(app: &App, places: &Arc<Semaphore>, ticks: &mut Ticks) -> anyhow::
 }
 
 async fn wait(app: &App) {
-    let next = db::jobs::next_due_at(&app.db).await.ok().flatten();
+    let next = db::jobs::next_due_at(&app.db, app.now())
+        .await
+        .ok()
+        .flatten();
     let pause = next.map_or(POLL, |due| {
         due.since(app.now()).clamp(Duration::from_millis(20), POLL)
     });

@@ -89,9 +89,10 @@ sql! {
          where worker = $worker and lease_until is not null"
     }
 
-    /// When the next waiting job is due.
-    fn next_due(db: &Db) -> Option<(Timestamp,)> {
-        "select due_at from jobs where done_at is null and dead_at is null and lease_until is null order by due_at limit 1"
+    fn next_due(db: &Db, now: Timestamp) -> Option<(Timestamp,)> {
+        "select due_at from jobs
+         where done_at is null and dead_at is null and lease_until is null and due_at > $now
+         order by due_at limit 1"
     }
 
     /// What is due and not done, by kind.
@@ -178,9 +179,10 @@ pub async fn claim(
     }
 }
 
-/// When the next waiting job is due, if any waits.
-pub async fn next_due_at(db: &Db) -> Result<Option<Timestamp>> {
-    Ok(next_due(db).await?.map(|(at,)| at))
+/// When the next job falls due. One that is due and still waits, waits for another of its subject,
+/// whose end is heard of.
+pub async fn next_due_at(db: &Db, now: Timestamp) -> Result<Option<Timestamp>> {
+    Ok(next_due(db, now).await?.map(|(at,)| at))
 }
 
 impl Db {
