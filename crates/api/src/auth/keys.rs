@@ -213,7 +213,8 @@ pub fn development_secret(file: &std::path::Path) -> anyhow::Result<Secret> {
     }
     let made = hex::encode(rand::random::<[u8; 32]>());
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     std::fs::write(file, &made).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(Secret::from(made))
