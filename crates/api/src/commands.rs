@@ -153,20 +153,8 @@ fn done(result: anyhow::Result<()>) -> u8 {
     match result {
         Ok(()) => DONE,
         Err(error) => {
-            eprintln!("plinth: {}", explain(&error));
+            eprintln!("plinth: {}", crate::error::explain(&error));
             FAILED
         }
     }
-}
-
-/// An error and its causes, without those that only say again what was said.
-fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
-        }
-    }
-    text
 }

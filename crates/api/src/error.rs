@@ -504,3 +504,15 @@ impl From<anyhow::Error> for Error {
         Self::Internal(error)
     }
 }
+
+/// An error and its causes, without those that only say again what was said.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
+}

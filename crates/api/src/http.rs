@@ -133,6 +133,7 @@ pub fn layers(app: &App, routes: Router<App>) -> Router {
         ))
         .layer(
             ServiceBuilder::new()
+                .option_layer(crate::telemetry::sentry_layers(&app.config))
                 .layer(middleware::from_fn_with_state(app.clone(), finish))
                 .layer(CatchPanicLayer::custom(panicked)),
         )

@@ -1,6 +1,6 @@
 //! The worker: claims due jobs under a lease and does them, again with a growing pause when they
 //! fail, until they are done or dead. The list of recurring work is at the end.
-use crate::{App, auth, billing, chat, http::Flow, mail, telemetry};
+use crate::{App, auth, billing, chat, error::explain, http::Flow, mail, telemetry};
 use anyhow::{Context, anyhow};
 use db::{Timestamp, jobs::Job};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -37,7 +37,7 @@ pub async fn work(app: App) {
             Ok(true) => {}
             Ok(false) => wait(&app).await,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot look for jobs");
+                tracing::warn!(error = explain(&error), "cannot look for jobs");
                 tokio::time::sleep(POLL).await;
             }
         }
@@ -51,7 +51,7 @@ pub async fn work(app: App) {
         tracing::warn!("jobs were cut at the end of SHUTDOWN_TIMEOUT; others will do them");
     }
     if let Err(error) = give_back(&app).await {
-        tracing::warn!(error = format!("{error:#}"), "leases run out by themselves");
+        tracing::warn!(%error, "leases run out by themselves");
     }
 }
 
@@ -141,7 +141,7 @@ pub async fn run(app: &App, job: Job) {
     metrics::counter!("jobs_total", "kind" => kind, "outcome" => label).increment(1);
     if let Err(error) = settle(app, &job, outcome).await {
         tracing::warn!(
-            error = format!("{error:#}"),
+            error = explain(&error),
             kind = job.kind,
             "a job's end could not be noted; it will be done again"
         );
@@ -172,7 +172,7 @@ async fn settle(app: &App, job: &Job, outcome: anyhow::Result<()>) -> anyhow::Re
             db::jobs::finish(&mut tx, job.id, &app.instance, now).await?;
         }
         Err(error) => {
-            let text: String = format!("{error:#}").chars().take(1_000).collect();
+            let text: String = explain(&error).chars().take(1_000).collect();
             match BACK_OFF.get(job.attempts.max(1) as usize - 1) {
                 Some(pause) => {
                     tracing::warn!(

@@ -1,8 +1,12 @@
 //! Logs, metrics, Sentry and, behind the feature `otel`, traces.
 use crate::{App, config::Secret, http::Flow};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use sentry::integrations::tracing::{BreadcrumbLayer, SpanLayer};
+use sentry::integrations::{
+    tower::{NewSentryLayer, SentryHttpLayer},
+    tracing::{BreadcrumbLayer, SpanLayer},
+};
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use tower::layer::util::Stack;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[cfg(feature = "otel")]
@@ -140,11 +144,28 @@ fn start_sentry(config: &crate::Config, dsn: &Secret) -> Option<sentry::ClientIn
 
 /// One failure of ours: one log line, one Sentry event.
 pub fn report(error: &anyhow::Error, flow: Flow) {
-    tracing::error!(error = format!("{error:#}"), flow = flow.label(), "failed");
+    tracing::error!(
+        error = crate::error::explain(error),
+        flow = flow.label(),
+        "failed"
+    );
     sentry::with_scope(
         |scope| scope.set_tag("flow", flow.label()),
-        || sentry::capture_message(&format!("{error:#}"), sentry::Level::Error),
+        || sentry::integrations::anyhow::capture_anyhow(error),
     );
+}
+
+/// Gives each request a scope and a transaction of its own, where Sentry is configured.
+pub fn sentry_layers(
+    config: &crate::Config,
+) -> Option<Stack<SentryHttpLayer, NewSentryLayer<axum::extract::Request>>> {
+    let layers = || {
+        Stack::new(
+            SentryHttpLayer::new().enable_transaction(),
+            NewSentryLayer::new_from_top(),
+        )
+    };
+    config.telemetry.sentry_dsn.as_ref().map(|_| layers())
 }
 
 /// Buckets in seconds.
