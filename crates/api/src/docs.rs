@@ -1,5 +1,5 @@
 //! The description of the API, made from the code, and a page to try it.
-use crate::App;
+use crate::{App, error::Dialect};
 use axum::{
     extract::Path,
     http::{HeaderValue, StatusCode, header},
@@ -8,7 +8,8 @@ use axum::{
 };
 use std::sync::{Arc, LazyLock};
 use utoipa::openapi::{
-    Info, License, OpenApi, OpenApiBuilder, SecurityRequirement,
+    ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
+    SecurityRequirement,
     security::{Http, HttpAuthScheme, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -50,13 +51,97 @@ pub fn description() -> OpenApi {
 /// The whole of it, as it is checked in.
 pub fn json() -> String {
     static JSON: LazyLock<String> = LazyLock::new(|| {
-        let openapi = crate::routes().into_openapi();
+        let mut openapi = crate::routes().into_openapi();
+        describe_refusals(&mut openapi);
         openapi
             .to_pretty_json()
             .map(|json| json + "\n")
             .unwrap_or_default()
     });
     JSON.clone()
+}
+
+/// What a refusal looks like, under every route but those of OpenAI's shape.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "for the description alone")]
+struct Problem {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    /// The stable word to act on; see docs/api.md for all of them.
+    code: String,
+    /// As `detail`.
+    message: String,
+    /// As `title`.
+    error: String,
+    request_id: String,
+    /// Of invalid input: what is wrong with which member.
+    errors: Option<Vec<crate::error::Invalid>>,
+}
+
+/// What a refusal looks like under `/v1`.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "for the description alone")]
+struct OpenAiError {
+    error: OpenAiErrorBody,
+}
+
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "for the description alone")]
+struct OpenAiErrorBody {
+    message: String,
+    r#type: String,
+    param: Option<String>,
+    /// The stable word to act on.
+    code: String,
+}
+
+/// Says of every operation what its refusals look like: there is one place that makes them all.
+fn describe_refusals(openapi: &mut OpenApi) {
+    let mut schemas = vec![];
+    <Problem as utoipa::ToSchema>::schemas(&mut schemas);
+    <OpenAiError as utoipa::ToSchema>::schemas(&mut schemas);
+    schemas.push((
+        "Problem".into(),
+        <Problem as utoipa::PartialSchema>::schema(),
+    ));
+    schemas.push((
+        "OpenAiError".into(),
+        <OpenAiError as utoipa::PartialSchema>::schema(),
+    ));
+    openapi
+        .components
+        .get_or_insert_default()
+        .schemas
+        .extend(schemas);
+
+    let refusal = |media: &str, schema: &str| {
+        let schema = Ref::from_schema_name(schema);
+        ResponseBuilder::new()
+            .description("A refusal")
+            .content(media, ContentBuilder::new().schema(Some(schema)).build())
+            .build()
+    };
+    for (path, item) in &mut openapi.paths.paths {
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let default = match Dialect::of(path) {
+                Dialect::OpenAi => refusal("application/json", "OpenAiError"),
+                _ => refusal("application/problem+json", "Problem"),
+            };
+            operation
+                .responses
+                .responses
+                .insert("default".into(), RefOr::T(default));
+        }
+    }
 }
 
 async fn openapi() -> Response {
