@@ -85,7 +85,24 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     deserializer
         .end()
         .map_err(|error| Error::MalformedJson(format!("The body is not JSON: {error}.")))?;
+    if holds_nul(bytes) {
+        return Err(Error::invalid("body", "holds the character U+0000"));
+    }
     Ok(parsed)
+}
+
+/// Whether JSON escapes the one character that PostgreSQL's text cannot hold, and nobody types.
+fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(backslash) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = &rest[backslash + 1..];
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // What is escaped may be a backslash itself.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// A query string.

@@ -146,6 +146,15 @@ async fn revenuecat(
 }
 
 async fn ingest(app: &App, arrival: Arrival<'_>) -> Result<Json<Received>> {
+    // The body is kept as bytes; what is looked up by is text, which in PostgreSQL holds no NUL.
+    if [arrival.external_id, arrival.kind, arrival.subject]
+        .concat()
+        .contains('\0')
+    {
+        return Err(Error::UnreadableEvent(
+            "The event's id, type or subject holds the character U+0000.".into(),
+        ));
+    }
     let (provider, kind) = (arrival.provider.to_owned(), arrival.kind.to_owned());
     let fresh = db::inbox::ingest(&app.db, arrival, app.now()).await?;
     let outcome = if fresh { "received" } else { "duplicate" };
