@@ -12,7 +12,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use std::time::Duration;
-use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{
@@ -25,6 +24,8 @@ use tracing::Instrument;
 
 mod address;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use address::{ClientAddress, TrustedProxy};
 pub use serve::{Listening, serve};
@@ -35,7 +36,7 @@ pub use serve::{Listening, serve};
 #[command(next_help_heading = "HTTP")]
 pub struct Config {
     /// Browser origins that may call the API with credentials, separated by commas. Development also admits every localhost.
-    #[arg(long, value_delimiter = ',', visible_alias = "frontend-url")]
+    #[arg(long, value_delimiter = ',', value_parser = origin, visible_alias = "frontend-url")]
     pub allowed_origins: Vec<String>,
 
     /// Who may say where a request comes from: `fly`, `railway`, `cloudflare`, `render`, a number of proxies, or their CIDRs. Unset, nobody.
@@ -68,9 +69,9 @@ impl Config {
                     "is *, which with credentials would let every site act as its visitors",
                     "List the origins of your own sites: https://app.example.com,https://www.example.com.",
                 ));
-            } else if url::Url::parse(origin).map_or(true, |url| {
-                url.origin().ascii_serialization() != origin.trim_end_matches('/')
-            }) {
+            } else if url::Url::parse(origin)
+                .map_or(true, |url| url.origin().ascii_serialization() != *origin)
+            {
                 problems.push(Problem::new(
                     "ALLOWED_ORIGINS",
                     format!("has {origin:?}, which is no origin"),
@@ -88,12 +89,14 @@ impl Config {
     }
 
     fn admits(&self, production: bool, origin: &str) -> bool {
-        let listed = self
-            .allowed_origins
-            .iter()
-            .any(|allowed| allowed.trim_end_matches('/') == origin);
+        let listed = self.allowed_origins.iter().any(|allowed| allowed == origin);
         listed || (!production && url::Url::parse(origin).is_ok_and(|url| is_loopback(&url)))
     }
+}
+
+/// As browsers write it, without the slash that people put behind.
+fn origin(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().trim_end_matches('/').to_owned())
 }
 
 /// Whether a URL never leaves this machine.
@@ -122,6 +125,7 @@ pub fn layers(app: &App, routes: Router<App>) -> Router {
             app.clone(),
             crate::limit::of_address,
         ))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(app))
         // Not for streams, nor for answers that hold tokens (BREACH).
         .layer(CompressionLayer::new().compress_when(
@@ -134,8 +138,7 @@ pub fn layers(app: &App, routes: Router<App>) -> Router {
         .layer(
             ServiceBuilder::new()
                 .option_layer(crate::telemetry::sentry_layers(&app.config))
-                .layer(middleware::from_fn_with_state(app.clone(), finish))
-                .layer(CatchPanicLayer::custom(panicked)),
+                .layer(middleware::from_fn_with_state(app.clone(), finish)),
         )
         .with_state(app.clone())
 }
@@ -183,14 +186,12 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
 
 /// A rendered refusal keeps what inner layers said: CORS, limits, `Allow`.
 fn keep_headers(bare: Response, mut rendered: Response) -> Response {
-    for (name, value) in bare.headers() {
-        if name != header::CONTENT_LENGTH
-            && name != header::CONTENT_TYPE
-            && !rendered.headers().contains_key(name)
-        {
-            rendered.headers_mut().append(name, value.clone());
-        }
+    let mut headers = bare.into_parts().0.headers;
+    headers.remove(header::CONTENT_LENGTH);
+    for (name, value) in rendered.headers() {
+        headers.insert(name, value.clone());
     }
+    *rendered.headers_mut() = headers;
     rendered
 }
 
@@ -322,11 +323,14 @@ fn cors(app: &App) -> CorsLayer {
         "prefer",
         "x-client-info",
         "x-supabase-api-version",
+        "x-retry-count",
         "x-conversation-id",
         "x-request-id",
         "x-session-transport",
         "sentry-trace",
         "baggage",
+        "traceparent",
+        "tracestate",
         "x-stainless-arch",
         "x-stainless-lang",
         "x-stainless-os",
@@ -336,8 +340,12 @@ fn cors(app: &App) -> CorsLayer {
         "x-stainless-runtime-version",
         "x-stainless-timeout",
         "x-stainless-helper-method",
+        "x-stainless-async",
+        "x-stainless-poll-helper",
+        "x-stainless-custom-poll-interval",
         "openai-organization",
         "openai-project",
+        "openai-beta",
         "user-agent",
     ];
     let exposed = [

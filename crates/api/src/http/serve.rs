@@ -3,14 +3,21 @@ use crate::App;
 use axum::{Router, extract::ConnectInfo};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// A client has this long to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head, and of what waits to be written to a slow reader.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -32,17 +39,7 @@ impl Listening {
 pub async fn serve(app: App, listening: Listening, router: Router) {
     let connections = Arc::new(Semaphore::new(app.config.http.max_connections as usize));
     let graceful = GracefulShutdown::new();
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEAD);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
-        .max_header_list_size(MAX_HEAD as u32);
+    let protocol = protocol(HEAD_TIMEOUT);
 
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else {
@@ -61,23 +58,16 @@ pub async fn serve(app: App, listening: Listening, router: Router) {
                 continue;
             }
         };
-        // Nagle's algorithm holds back the small writes of a stream for 40 ms.
-        let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = hyper::service::service_fn(
-            move |mut request: hyper::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                router.clone().oneshot(request)
-            },
-        );
-        let connection = graceful.watch(
-            server
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .into_owned(),
+        let conversation = converse(
+            protocol.clone(),
+            stream,
+            peer,
+            router.clone(),
+            graceful.watcher(),
+            HEAD_TIMEOUT,
         );
         tokio::spawn(async move {
-            // A client that goes away is no news.
-            let _ = connection.await;
+            conversation.await;
             drop(permit);
         });
     }
@@ -90,4 +80,49 @@ pub async fn serve(app: App, listening: Listening, router: Router) {
     {
         tracing::warn!(open, "connections were cut at the end of SHUTDOWN_TIMEOUT");
     }
+}
+
+/// HTTP/1 and HTTP/2, with bounds to what a client may make us hold, and for how long.
+pub(super) fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_header_list_size(MAX_HEAD as u32);
+    builder
+}
+
+/// One connection, to its end. One that has asked for nothing within `patience` is closed: hyper's
+/// own timeout starts when it knows which HTTP it reads, which a single byte can keep from it.
+pub(super) async fn converse(
+    protocol: auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    graceful: Watcher,
+    patience: Duration,
+) {
+    // Nagle's algorithm holds back the small writes of a stream for 40 ms.
+    let _ = stream.set_nodelay(true);
+    let asked = CancellationToken::new();
+    let service =
+        hyper::service::service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+            asked.cancel();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+    let connection = protocol.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = pin!(graceful.watch(connection));
+    // A client that goes away is no news.
+    tokio::select! {
+        _ = &mut connection => return,
+        asked = tokio::time::timeout(patience, asked.cancelled()) => if asked.is_err() { return },
+    }
+    let _ = connection.await;
 }
