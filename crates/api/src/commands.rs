@@ -158,3 +158,6 @@ fn done(result: anyhow::Result<()>) -> u8 {
         }
     }
 }
+
+#[cfg(test)]
+pub use accept::files as generated_files;

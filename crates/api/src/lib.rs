@@ -17,6 +17,8 @@ mod idempotency;
 mod jobs;
 mod limit;
 mod mail;
+#[cfg(test)]
+mod surface;
 mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,470 @@
+//! What is seen from outside: files made from the code, who may call what, and that no route fails
+//! at bad input. Each walks over the OpenAPI description, so that a new route is in it at once.
+use crate::{
+    commands, docs,
+    error::Dialect,
+    testing::{Answer, Engine, Person, START, STRIPE_SECRET, Test, both_engines, request},
+};
+use axum::body::Body;
+use http::{Method, header};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, path::Path};
+
+/// Who is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Anyone,
+    /// Who is signed in.
+    User,
+    /// Who knows a secret that has nothing to do with users; without it the status is this.
+    Secret(u16),
+}
+use Caller::{Anyone, Secret, User};
+
+const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
+    ("get", "/.well-known/jwks.json", Anyone),
+    ("get", "/api/assistants", User),
+    ("get", "/api/billing", User),
+    ("get", "/api/billing/plans", Anyone),
+    ("post", "/api/chat", User),
+    ("get", "/api/conversations", User),
+    ("delete", "/api/conversations/{id}", User),
+    ("get", "/api/conversations/{id}", User),
+    ("patch", "/api/conversations/{id}", User),
+    ("get", "/api/conversations/{id}/messages", User),
+    ("get", "/api/entitlements", User),
+    ("get", "/api/health", Anyone),
+    ("get", "/api/models", User),
+    ("get", "/api/usage", User),
+    ("get", "/auth/v1/.well-known/jwks.json", Anyone),
+    ("get", "/auth/v1/health", Anyone),
+    ("post", "/auth/v1/logout", User),
+    ("get", "/auth/v1/settings", Anyone),
+    ("post", "/auth/v1/signup", Anyone),
+    ("post", "/auth/v1/token", Anyone),
+    ("get", "/auth/v1/user", User),
+    ("put", "/auth/v1/user", User),
+    ("post", "/auth/v1/verify", Anyone),
+    ("get", "/health", Anyone),
+    ("get", "/health/live", Anyone),
+    ("get", "/health/ready", Anyone),
+    ("get", "/metrics", Secret(403)),
+    ("post", "/stripe-webhook", Secret(400)),
+    ("post", "/v1/chat/completions", User),
+    ("get", "/v1/models", User),
+    ("post", "/webhooks/revenuecat", Secret(401)),
+    ("post", "/webhooks/stripe", Secret(400)),
+];
+
+/// Routes for people and tools, not for clients; and what answers 404.
+const UNDESCRIBED: [&str; 5] = [
+    "/",
+    "/docs",
+    "/docs/{file}",
+    "/openapi.json",
+    "/{*__private__axum_fallback}",
+];
+
+/// One operation of the description.
+struct Operation {
+    method: Method,
+    /// As the description has it.
+    route: String,
+    /// With something in place of its parameters.
+    path: String,
+    takes_body: bool,
+    needs_token: bool,
+    /// The members of its body, where the description says which.
+    members: Vec<String>,
+}
+
+fn operations() -> Vec<Operation> {
+    let openapi: Value = serde_json::from_str(&docs::json()).unwrap();
+    let mut operations = vec![];
+    for (route, methods) in openapi["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.push(Operation {
+                method: method.to_uppercase().parse().unwrap(),
+                route: route.clone(),
+                path: fill(route),
+                takes_body: operation.get("requestBody").is_some(),
+                needs_token: operation.get("security").is_none(),
+                members: members(&openapi, operation),
+            });
+        }
+    }
+    operations
+}
+
+/// Every parameter of a path is an id that names nothing.
+fn fill(route: &str) -> String {
+    let part = |part: &str| match part.starts_with('{') {
+        true => "0190a8c0-0000-7000-8000-000000000000".to_owned(),
+        false => part.to_owned(),
+    };
+    route.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+fn members(openapi: &Value, operation: &Value) -> Vec<String> {
+    fn collect(openapi: &Value, schema: &Value, into: &mut BTreeSet<String>) {
+        if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+            collect(openapi, openapi.pointer(&name[1..]).unwrap(), into);
+        }
+        into.extend(
+            schema["properties"]
+                .as_object()
+                .into_iter()
+                .flat_map(|properties| properties.keys().cloned()),
+        );
+        for word in ["oneOf", "anyOf", "allOf"] {
+            for schema in schema[word].as_array().into_iter().flatten() {
+                collect(openapi, schema, into);
+            }
+        }
+    }
+    let mut into = BTreeSet::new();
+    let contents = operation["requestBody"]["content"].as_object();
+    for content in contents.into_iter().flat_map(|contents| contents.values()) {
+        collect(openapi, &content["schema"], &mut into);
+    }
+    into.into_iter().collect()
+}
+
+#[test]
+fn files_made_from_the_code_are_as_the_code_makes_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+
+    for (file, expected) in commands::generated_files() {
+        let found = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(
+            found == expected,
+            "{file} is out of date: run `cargo run -- accept`"
+        );
+    }
+}
+
+#[test]
+fn the_table_says_of_every_operation_who_may_call_it() {
+    let described: BTreeSet<_> = operations()
+        .into_iter()
+        .map(|o| (o.method.as_str().to_lowercase(), o.route, o.needs_token))
+        .collect();
+
+    let table: BTreeSet<_> = WHO_MAY_CALL
+        .iter()
+        .map(|(method, route, caller)| ((*method).to_owned(), (*route).to_owned(), *caller == User))
+        .collect();
+    assert_eq!(
+        table.difference(&described).collect::<Vec<_>>(),
+        [] as [&_; 0],
+        "in the table, but not described so"
+    );
+    assert_eq!(
+        described.difference(&table).collect::<Vec<_>>(),
+        [] as [&_; 0],
+        "described, but not so in the table (the third is: needs a token)"
+    );
+}
+
+#[test]
+fn every_path_of_the_router_is_described() {
+    let (router, openapi) = crate::routes().split_for_parts();
+
+    // A router does not list its paths; it shows them when it is printed.
+    let printed = format!("{router:?}");
+    let paths: BTreeSet<_> = printed
+        .split("RouteId(")
+        .filter_map(|text| text.split_once("): \"")?.1.split('"').next())
+        .filter(|path| path.starts_with('/'))
+        .collect();
+    assert!(paths.contains("/health") && paths.len() > 20, "{paths:?}");
+    let undescribed: Vec<_> = paths
+        .into_iter()
+        .filter(|path| !openapi.paths.paths.contains_key(*path))
+        .collect();
+    assert_eq!(undescribed, UNDESCRIBED);
+}
+
+#[tokio::test]
+async fn without_a_token_everyone_is_answered_as_the_table_says() {
+    let test = Test::new(Engine::Sqlite).await;
+
+    for (method, route, caller) in WHO_MAY_CALL {
+        let method: Method = method.to_uppercase().parse().unwrap();
+        let answer = test.call(method.clone(), "", &fill(route), json!({})).await;
+        let status = answer.status.as_u16();
+        match caller {
+            User => {
+                assert_eq!(status, 401, "{method} {route}");
+                assert_eq!(
+                    answer.header("www-authenticate"),
+                    "Bearer",
+                    "{method} {route}"
+                );
+                // GoTrue tells a token that will not do from none at all.
+                let refused = if route.starts_with("/auth/") {
+                    403
+                } else {
+                    401
+                };
+                assert_eq!(
+                    forged(&test, &method, route).await,
+                    refused,
+                    "{method} {route}"
+                );
+            }
+            Secret(expected) => assert_eq!(status, *expected, "{method} {route}"),
+            Anyone => assert!(
+                !matches!(status, 401 | 403 | 404 | 405 | 500..),
+                "{method} {route}: {status}"
+            ),
+        }
+    }
+}
+
+async fn forged(test: &Test, method: &Method, route: &str) -> u16 {
+    let token = "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.eyJzdWIiOiIwIn0.";
+    let answer = test
+        .call(method.clone(), token, &fill(route), json!({}))
+        .await;
+    answer.status.as_u16()
+}
+
+both_engines! {
+    async fn no_route_fails_at_a_body_that_is_not_json(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ann = test.sign_up("ann@example.com").await;
+
+        for operation in operations().iter().filter(|operation| operation.takes_body) {
+            for (name, body) in malformed() {
+                for answer in [post(&test, &ann, operation, "application/json", body.clone()).await, post_signed(&test, operation, body).await] {
+                    let status = answer.status.as_u16();
+                    assert!((400..500).contains(&status), "{} {}: {name}: {status} {}", operation.method, operation.route, answer.text());
+                    speaks(&answer, &operation.path);
+                }
+            }
+        }
+    }
+
+    async fn no_route_fails_at_json_of_another_shape(engine: Engine) {
+        let test = Test::new(engine).await;
+
+        for (n, operation) in operations().iter().filter(|operation| operation.takes_body).enumerate() {
+            let ann = test.sign_up(&format!("ann{n}@example.com")).await;
+            for body in misshapen(&operation.members) {
+                for answer in [post(&test, &ann, operation, "application/json", body.clone().into()).await, post_signed(&test, operation, body.clone().into()).await] {
+                    assert!(answer.status.as_u16() < 500, "{} {}: {}: {}", operation.method, operation.route, &body[..body.len().min(200)], answer.text());
+                    if answer.status.is_client_error() {
+                        speaks(&answer, &operation.path);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn no_route_fails_at_a_path_or_query_that_makes_no_sense(engine: Engine) {
+        let test = Test::new(engine).await;
+
+        for (n, operation) in operations().iter().enumerate() {
+            let ann = test.sign_up(&format!("ann{n}@example.com")).await;
+            let strange = ["%00", "%ff%fe", "..%2f..%2fetc%2fpasswd", "%c0%af", "0", "%F0%9F%92%A9", "'%20or%201=1--"];
+            for word in strange {
+                let query = format!("?limit={word}&cursor={word}&q={word}&grant_type={word}&scope={word}&{word}");
+                let paths = [format!("{}{query}", operation.path), operation.path.replace("0190a8c0-0000-7000-8000-000000000000", word)];
+                for path in paths {
+                    let answer = test.call(operation.method.clone(), &ann.token, &path, json!({})).await;
+                    assert!(answer.status.as_u16() < 500, "{} {path}: {}", operation.method, answer.text());
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_refuses_other_methods_with_those_it_takes() {
+    let test = Test::new(Engine::Sqlite).await;
+
+    for operation in operations() {
+        for method in ["TRACE", "PROPFIND", "FOO"] {
+            let answer = test
+                .call(method.parse().unwrap(), "", &operation.path, json!({}))
+                .await;
+            assert_eq!(answer.status, 405, "{method} {}", operation.path);
+            assert!(
+                answer.header("allow").contains(operation.method.as_str()),
+                "{method} {}: {:?}",
+                operation.path,
+                answer.headers
+            );
+            speaks(&answer, &operation.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
+    let test = Test::new(Engine::Sqlite).await;
+    let ann = test.sign_up("ann@example.com").await;
+
+    let reads_json =
+        |operation: &&Operation| operation.takes_body && !operation.route.contains("webhook");
+    for operation in operations().iter().filter(reads_json) {
+        let path = format!("{}?grant_type=password", operation.path);
+        for content_type in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/jsonp",
+            "\u{1}",
+        ] {
+            let mut request = request(operation.method.clone(), &ann.token, &path);
+            if let Ok(value) = header::HeaderValue::from_str(content_type)
+                && !value.is_empty()
+            {
+                request = request.header(header::CONTENT_TYPE, value);
+            }
+            let answer = test.send(request.body(Body::from("{}")).unwrap()).await;
+            assert_eq!(answer.status, 415, "{} {content_type}", operation.path);
+            speaks(&answer, &operation.path);
+        }
+    }
+}
+
+/// Bodies that are no JSON, or that nobody can want to read.
+fn malformed() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("nothing", b"".to_vec()),
+        ("a word", b"hello".to_vec()),
+        ("cut off", br#"{"message": "he"#.to_vec()),
+        ("a comma too many", br#"{"message": "hello",}"#.to_vec()),
+        (
+            "something behind",
+            br#"{"email": "a@example.com"} {}"#.to_vec(),
+        ),
+        ("a raw NUL", b"{\"message\": \"\0\"}".to_vec()),
+        (
+            "invalid UTF-8",
+            b"{\"message\": \"\xff\xfe\", \"password\": \"\xc0\xaf\"}".to_vec(),
+        ),
+        (
+            "half a surrogate pair",
+            br#"{"message": "\ud800", "email": "\udc00"}"#.to_vec(),
+        ),
+        ("a number without an end", b"1e999".to_vec()),
+        ("100,000 brackets", "[".repeat(100_000).into_bytes()),
+        ("100,000 objects", "{\"a\":".repeat(100_000).into_bytes()),
+        (
+            "10 MB",
+            format!("{{\"message\": \"{}\"}}", "x".repeat(10_000_000)).into_bytes(),
+        ),
+        ("gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec()),
+    ]
+}
+
+/// JSON, but not what any route wants.
+fn misshapen(members: &[String]) -> Vec<String> {
+    let mut bodies: Vec<String> = ["null", "true", "1", "\"text\"", "[]", "{}", "[{}]"]
+        .map(ToOwned::to_owned)
+        .into();
+    bodies.push(format!("{{{}}}", vec!["\"a\":1"; 2_000].join(",")));
+    let values = [
+        "null",
+        "true",
+        "-1",
+        "18446744073709551616",
+        "1e308",
+        "1e999",
+        "[]",
+        "[[]]",
+        "{}",
+        "{\"__proto__\":{}}",
+        "\"\"",
+        "\"\\u0000\"",
+        "\"a\\u0000b@example.com\"",
+        "{\"a\\u0000\":\"b\"}",
+        "\"\\uffff\\u202e\"",
+        "\"0190a8c0-0000-7000-8000-000000000000\"",
+    ];
+    for member in members {
+        bodies.extend(values.map(|value| format!("{{\"{member}\":{value}}}")));
+        bodies.push(format!("{{\"{member}\":\"a\",\"{member}\":\"b\"}}"));
+    }
+    for value in values {
+        let all: Vec<_> = members
+            .iter()
+            .map(|member| format!("\"{member}\":{value}"))
+            .collect();
+        bodies.push(format!("{{{}}}", all.join(",")));
+    }
+    // The right shape, with one character that PostgreSQL cannot keep.
+    bodies.extend([
+        json!({"email": "nul@example.com", "password": "correct horse \u{0} battery", "data": {"name": "\u{0}"}}).to_string(),
+        json!({"message": "What\u{0}?", "model": "gpt-4o-mini\u{0}", "title": "\u{0}x", "messages": [{"role": "user", "content": "\u{0}"}]}).to_string(),
+        json!({"message": "What?", "conversationHistory": [{"role": "user", "content": "\u{0}"}], "futureSelfProfile": {"\u{0}": "\u{0}"}, "assistant": "\u{0}"}).to_string(),
+        json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "\u{0}"}]}).to_string(),
+        json!({"type": "signup", "email": "ann@example.com", "token": "\u{0}", "refresh_token": "\u{0}", "token_hash": "\u{0}"}).to_string(),
+        json!({"id": "evt_\u{0}", "type": "in\u{0}voice.paid", "object": "event", "created": 1, "livemode": false, "data": {"object": {"id": "in_\u{0}", "object": "invoice", "customer": "cus_\u{0}"}}}).to_string(),
+        json!({"api_version": "1.0", "event": {"id": "\u{0}", "type": "INITIAL_PURCHASE\u{0}", "app_user_id": "\u{0}", "event_timestamp_ms": i64::MAX, "environment": "SANDBOX"}}).to_string(),
+        json!({"id": "evt_1", "type": "customer.subscription.created", "object": "event", "created": i64::MAX, "livemode": false, "data": {"object": null}}).to_string(),
+    ]);
+    bodies
+}
+
+async fn post(
+    test: &Test,
+    by: &Person,
+    operation: &Operation,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Answer {
+    let path = format!("{}?grant_type=password", operation.path);
+    let request = request(operation.method.clone(), &by.token, &path)
+        .header(header::CONTENT_TYPE, content_type);
+    test.send(request.body(Body::from(body)).unwrap()).await
+}
+
+/// As one who knows the secrets of the webhooks; elsewhere as anyone, with the other grant.
+async fn post_signed(test: &Test, operation: &Operation, body: Vec<u8>) -> Answer {
+    let path = format!("{}?grant_type=refresh_token", operation.path);
+    let signature = webhooks::stripe::sign(&body, STRIPE_SECRET, START.unix());
+    let request = request(
+        operation.method.clone(),
+        crate::testing::REVENUECAT_SECRET,
+        &path,
+    )
+    .header(header::CONTENT_TYPE, "application/json")
+    .header("stripe-signature", signature);
+    test.send(request.body(Body::from(body)).unwrap()).await
+}
+
+/// That a refusal is in the dialect of its path, and has what every response has.
+pub fn speaks(answer: &Answer, path: &str) {
+    let (status, body) = (answer.status.as_u16(), answer.json());
+    let text = |pointer: &str| {
+        body.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{path}: no {pointer} in {body}"))
+    };
+    match Dialect::of(path) {
+        Dialect::OpenAi => {
+            assert_eq!(answer.header("content-type"), "application/json");
+            text("/error/message");
+            text("/error/type");
+            text("/error/code");
+            assert!(body.pointer("/error/param").is_some(), "{path}: {body}");
+        }
+        Dialect::Problem | Dialect::GoTrue => {
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert_eq!(body["status"], status, "{path}: {body}");
+            assert_eq!(text("/type"), format!("urn:plinth:error:{}", text("/code")));
+            assert_eq!(
+                (text("/title"), text("/detail")),
+                (text("/error"), text("/message"))
+            );
+            assert_eq!(text("/request_id"), answer.header("x-request-id"));
+        }
+    }
+    assert!(!answer.header("x-request-id").is_empty());
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}
