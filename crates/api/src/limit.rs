@@ -16,6 +16,8 @@ use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 mod memory;
 mod redis;
+#[cfg(test)]
+mod tests;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -263,15 +265,16 @@ fn action_of(request: &Request) -> Option<Action> {
     match path.strip_prefix("/auth/v1/")? {
         "signup" => Some(Action::SignUp),
         "verify" | "resend" => Some(Action::Verify),
-        "token"
-            if request
-                .uri()
-                .query()
-                .is_some_and(|query| query.contains("grant_type=refresh_token")) =>
-        {
-            Some(Action::Refresh)
+        "token" => {
+            // As the handler reads it: the same words elsewhere in the query are no refresh.
+            let query = request.uri().query().unwrap_or_default();
+            let grant = url::form_urlencoded::parse(query.as_bytes())
+                .find_map(|(name, value)| (name == "grant_type").then_some(value));
+            match grant.as_deref() {
+                Some("refresh_token") => Some(Action::Refresh),
+                _ => Some(Action::SignIn),
+            }
         }
-        "token" => Some(Action::SignIn),
         _ => None,
     }
 }

@@ -62,6 +62,11 @@ impl Memory {
             limiter.shrink_to_fit();
         }
     }
+
+    #[cfg(test)]
+    pub fn keys(&self) -> usize {
+        self.limiters.values().map(|limiter| limiter.len()).sum()
+    }
 }
 
 /// The instance's clock, as governor wants to ask it.

@@ -7,12 +7,15 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 /// A request waits no longer for Redis before its instance decides alone.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_millis(50);
 /// How often a silent Redis is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -31,9 +34,10 @@ return {1, math.floor((burst * interval - (tat - now)) / interval), 0}
 ";
 
 pub struct Redis {
-    connection: ConnectionManager,
+    client: redis::Client,
+    connection: Arc<RwLock<ConnectionManager>>,
     script: Script,
-    silent: std::sync::Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Redis {
@@ -41,17 +45,18 @@ impl Redis {
     /// a reason not to start.
     pub async fn connect(url: &Secret) -> anyhow::Result<Self> {
         let client = redis::Client::open(url.expose()).context("REDIS_URL cannot be read")?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(2)))
-            .set_response_timeout(Some(PATIENCE))
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_lazy_with_config(client, config)
-            .context("REDIS_URL cannot be used")?;
+        let connection = connection(&client).context("REDIS_URL cannot be used")?;
         Ok(Self {
-            connection,
+            client,
+            connection: Arc::new(RwLock::new(connection)),
             script: Script::new(GCRA),
             silent: Default::default(),
         })
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        let connection = self.connection.read();
+        connection.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `None` when Redis does not answer in time.
@@ -64,7 +69,7 @@ impl Redis {
         call.key(format!("plinth:limit:{}:{key}", rule.name))
             .arg(interval)
             .arg(rule.requests.get());
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let answer = tokio::time::timeout(
             PATIENCE,
             call.invoke_async::<(u8, u32, u64)>(&mut connection),
@@ -82,12 +87,7 @@ impl Redis {
     }
 
     pub async fn answers(&self) -> bool {
-        let mut connection = self.connection.clone();
-        let ping = redis::cmd("PING")
-            .query_async::<String>(&mut connection)
-            .await
-            .is_ok();
-        ping && !self.silent.load(Ordering::Relaxed)
+        !self.silent.load(Ordering::Relaxed) && answers(self.connection()).await
     }
 
     /// Says so once, and asks again in the background until it answers.
@@ -98,23 +98,37 @@ impl Redis {
                 why,
                 "Redis does not answer; each instance counts rate limits for itself until it does"
             );
-            let (silent, connection) = (self.silent.clone(), self.connection.clone());
+            let (client, shared) = (self.client.clone(), self.connection.clone());
+            let silent = self.silent.clone();
             tokio::spawn(async move {
-                loop {
+                let fresh = loop {
                     tokio::time::sleep(RETRY).await;
-                    let mut connection = connection.clone();
-                    if redis::cmd("PING")
-                        .query_async::<String>(&mut connection)
-                        .await
-                        .is_ok()
+                    // Over a connection of its own: the other end of the old one may be gone
+                    // without a word, and nothing would ever break it.
+                    if let Ok(fresh) = connection(&client)
+                        && answers(fresh.clone()).await
                     {
-                        break;
+                        break fresh;
                     }
-                }
+                };
+                *shared.write().unwrap_or_else(PoisonError::into_inner) = fresh;
                 silent.store(false, Ordering::Relaxed);
                 tracing::info!("Redis answers again; rate limits are shared");
             });
         }
         None
     }
+}
+
+fn connection(client: &redis::Client) -> redis::RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_response_timeout(Some(PATIENCE))
+        .set_number_of_retries(1);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+async fn answers(mut connection: ConnectionManager) -> bool {
+    let ping = redis::cmd("PING");
+    ping.query_async::<String>(&mut connection).await.is_ok()
 }
