@@ -8,6 +8,7 @@ use db::{Timestamp, Tx};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, MultiPart},
+    transport::smtp::AsyncSmtpTransportBuilder,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -154,7 +155,7 @@ pub struct Mailer {
 impl Mailer {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            transport: transport(config)?,
+            transport: transport(config)?.map(AsyncSmtpTransportBuilder::build),
             from: config.mail_from.clone(),
         })
     }
@@ -196,7 +197,8 @@ impl Mailer {
     }
 }
 
-fn transport(config: &Config) -> anyhow::Result<Option<AsyncSmtpTransport<Tokio1Executor>>> {
+/// What a transport is made of. Made only where a runtime is: its pool aborts the process elsewhere.
+fn transport(config: &Config) -> anyhow::Result<Option<AsyncSmtpTransportBuilder>> {
     let url = match (&config.smtp_url, &config.sendgrid_api_key) {
         (Some(url), _) => url.expose().to_owned(),
         (None, Some(key)) => {
@@ -206,9 +208,6 @@ fn transport(config: &Config) -> anyhow::Result<Option<AsyncSmtpTransport<Tokio1
         }
         (None, None) => return Ok(None),
     };
-    Ok(Some(
-        AsyncSmtpTransport::<Tokio1Executor>::from_url(&url)?
-            .timeout(Some(TIMEOUT))
-            .build(),
-    ))
+    let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url)?;
+    Ok(Some(transport.timeout(Some(TIMEOUT))))
 }
