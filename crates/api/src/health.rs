@@ -12,6 +12,9 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+#[cfg(test)]
+mod tests;
+
 /// A health check is answered within this, whatever hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -176,7 +179,9 @@ async fn metrics(
                 return Err(Error::InvalidToken);
             }
         }
-        None if !address.0.is_loopback() => return Err(Error::Forbidden),
+        None if !address.0.is_loopback() || was_forwarded(&headers) => {
+            return Err(Error::Forbidden);
+        }
         None => {}
     }
     let content_type = [(
@@ -184,4 +189,11 @@ async fn metrics(
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     Ok((content_type, telemetry::render(&app).await).into_response())
+}
+
+/// Whether a proxy stands between, which on this machine would look like a neighbour.
+fn was_forwarded(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "forwarded", "via", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
 }
