@@ -10,6 +10,8 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 mod example;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 pub use secret::Secret;
 
@@ -296,6 +298,7 @@ fn unquoted(value: &str) -> &str {
         .iter()
         .find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q))
         .unwrap_or(value)
+        .trim()
 }
 
 fn invalid(arg: &clap::Arg, variable: String, value: &str, error: &clap::Error) -> Problem {

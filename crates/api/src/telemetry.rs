@@ -62,6 +62,12 @@ fn level(text: &str) -> Result<String, String> {
         "critical" | "fatal" => "error".to_owned(),
         other => other.to_owned(),
     };
+    // A lone word that is no level would be taken for a target, and silence everything else.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |part: &str| part.contains(['=', '[']) || levels.contains(&part.trim());
+    if !level.split(',').all(is_level) {
+        return Err(format!("one of {}, or target=level", levels.join(", ")));
+    }
     EnvFilter::try_new(&level)
         .map(|_| level)
         .map_err(|e| e.to_string())

@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 /// A configured value that must not be seen: `Debug` prints `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,16 +17,10 @@ impl AsRef<str> for Secret {
     }
 }
 
+/// Without what a list leaves around its items.
 impl From<String> for Secret {
     fn from(value: String) -> Self {
-        Self(value)
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        Ok(Self(value.trim().to_owned()))
+        Self(value.trim().to_owned())
     }
 }
 
