@@ -88,7 +88,9 @@ pub fn start(config: &crate::Config) -> Guard {
     let filter = EnvFilter::new(&telemetry.log_level)
         .add_directive(directive("hyper=warn"))
         .add_directive(directive("h2=warn"))
-        .add_directive(directive("rustls=warn"));
+        .add_directive(directive("rustls=warn"))
+        // It writes down whole conversations: codes, addresses, the mail server's password.
+        .add_directive(directive("lettre=warn"));
     let format = telemetry
         .log_format
         .unwrap_or(if std::io::stderr().is_terminal() {

@@ -303,7 +303,7 @@ fn explain_sqlite(error: &sqlx::Error) -> String {
                 .into()
         }
         Some(13) => "the disk is full".into(),
-        Some(14) => "permission denied, or it is a folder".into(),
+        Some(14) => "it is a folder, or permission is denied, or the volume is read only".into(),
         Some(5) => "another process keeps it locked".into(),
         _ => error.to_string(),
     }

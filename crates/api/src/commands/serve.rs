@@ -182,9 +182,10 @@ async fn prepare_development(config: &mut Config) -> anyhow::Result<Option<World
         return Ok(None);
     }
     if config.auth.jwt_secret.is_empty() {
-        config.auth.jwt_secret = vec![keys::development_secret(
-            &data_folder(config).join("development.secret"),
-        )?];
+        let file = data_folder(config).join("development.secret");
+        let secret = keys::development_secret(&file)
+            .with_context(|| format!("cannot keep the development secret in {}", file.display()))?;
+        config.auth.jwt_secret = vec![secret];
     }
     World::start(config).await.map(Some)
 }
