@@ -19,6 +19,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .route("/openapi.json", get(openapi))
         .route("/docs", get(async || page("index.html")))
+        .route("/docs/", get(async || page("index.html")))
         .route(
             "/docs/{file}",
             get(async |Path(file): Path<String>| page(&file)),
@@ -165,7 +166,10 @@ fn page(file: &str) -> Response {
                 .try_it_out_enabled(true)
                 .persist_authorization(true)
                 .display_request_duration(true)
-                .doc_expansion("list"),
+                .doc_expansion("list")
+                // Neither a bar to load descriptions of elsewhere with, nor a badge from there.
+                .use_base_layout()
+                .validator_url("none"),
         )
     });
     let Ok(Some(found)) = utoipa_swagger_ui::serve(file, CONFIG.clone()) else {
@@ -176,7 +180,10 @@ fn page(file: &str) -> Response {
         String::from_utf8_lossy(&found.bytes)
             .replace("\"./", "\"/docs/")
             .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
-            .replace("<title>Swagger UI</title>", "<title>Plinth API</title>")
+            .replace(
+                "<title>Swagger UI</title>",
+                "<title>Plinth API</title>\n    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
+            )
             .into_bytes()
     } else {
         found.bytes.into_owned()

@@ -57,9 +57,10 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
 ];
 
 /// Routes for people and tools, not for clients; and what answers 404.
-const UNDESCRIBED: [&str; 5] = [
+const UNDESCRIBED: [&str; 6] = [
     "/",
     "/docs",
+    "/docs/",
     "/docs/{file}",
     "/openapi.json",
     "/{*__private__axum_fallback}",

@@ -193,7 +193,7 @@ async fn jwks(State(app): State<App>) -> Response {
         .into_response()
 }
 
-/// The same at the root.
+/// The public keys, at the root.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "sign-in", security(()), responses((status = 200, description = "RFC 7517", body = Value)))]
 async fn root_jwks(app: State<App>) -> Response {
     jwks(app).await

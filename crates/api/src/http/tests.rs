@@ -511,6 +511,44 @@ mod compression {
     }
 }
 
+mod docs {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_page_finds_all_it_needs_here_under_a_policy_that_allows_nothing_else() {
+        let test = instance(&[]).await;
+
+        for path in ["/docs", "/docs/"] {
+            let page = test.get("", path).await;
+            assert_eq!(page.header("content-type"), "text/html");
+            assert!(
+                page.header("content-security-policy")
+                    .contains("script-src 'self'; ")
+            );
+            let links: Vec<_> = page
+                .text()
+                .split(['"', '\''])
+                .filter(|word| word.starts_with(['/', '.']) || word.contains("://"))
+                .map(ToOwned::to_owned)
+                .collect();
+            assert!(links.len() >= 6, "{links:?}");
+            for link in links {
+                assert_eq!(test.get("", &link).await.status, 200, "{link}");
+            }
+        }
+        let started_by = test.get("", "/docs/swagger-initializer.js").await.text();
+        assert!(
+            started_by.contains("/openapi.json") && !started_by.contains("://"),
+            "{started_by}"
+        );
+        assert!(
+            started_by.contains("\"validatorUrl\": \"none\""),
+            "{started_by}"
+        );
+        assert_eq!(test.get("", "/docs/nowhere.js").await.status, 404);
+    }
+}
+
 mod client_address {
     use super::*;
 
