@@ -10,6 +10,23 @@ use http::{Method, header};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, path::Path};
 
+/// Someone who is signed in, and signs in anew after being signed out.
+struct Someone(Option<Person>);
+
+impl Someone {
+    async fn token(&mut self, test: &Test) -> String {
+        let person = match self.0.take() {
+            None => test.sign_up("ann@example.com").await,
+            Some(person) if test.get(&person.token, "/auth/v1/user").await.status == 200 => person,
+            Some(_) => {
+                test.sign_up(&format!("{}@example.com", uuid::Uuid::new_v4()))
+                    .await
+            }
+        };
+        self.0.insert(person).token.clone()
+    }
+}
+
 /// Who is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
@@ -231,27 +248,39 @@ async fn forged(test: &Test, method: &Method, route: &str) -> u16 {
     answer.status.as_u16()
 }
 
-both_engines! {
-    async fn no_route_fails_at_a_body_that_is_not_json(engine: Engine) {
-        let test = Test::new(engine).await;
-        let ann = test.sign_up("ann@example.com").await;
+#[tokio::test]
+async fn no_route_fails_at_a_body_that_is_not_json() {
+    let test = Test::new(Engine::Sqlite).await;
+    let ann = test.sign_up("ann@example.com").await.token;
 
-        for operation in operations().iter().filter(|operation| operation.takes_body) {
-            for (name, body) in malformed() {
-                for answer in [post(&test, &ann, operation, "application/json", body.clone()).await, post_signed(&test, operation, body).await] {
-                    let status = answer.status.as_u16();
-                    assert!((400..500).contains(&status), "{} {}: {name}: {status} {}", operation.method, operation.route, answer.text());
-                    speaks(&answer, &operation.path);
-                }
+    for operation in operations().iter().filter(|operation| operation.takes_body) {
+        for (name, body) in malformed() {
+            for answer in [
+                post(&test, &ann, operation, "application/json", body.clone()).await,
+                post_signed(&test, operation, body).await,
+            ] {
+                let status = answer.status.as_u16();
+                assert!(
+                    (400..500).contains(&status),
+                    "{} {}: {name}: {status} {}",
+                    operation.method,
+                    operation.route,
+                    answer.text()
+                );
+                speaks(&answer, &operation.path);
             }
         }
     }
+}
 
+both_engines! {
     async fn no_route_fails_at_json_of_another_shape(engine: Engine) {
         let test = Test::new(engine).await;
 
-        for (n, operation) in operations().iter().filter(|operation| operation.takes_body).enumerate() {
-            let ann = test.sign_up(&format!("ann{n}@example.com")).await;
+        let mut ann = Someone(None);
+
+        for operation in operations().iter().filter(|operation| operation.takes_body) {
+            let ann = ann.token(&test).await;
             for body in misshapen(&operation.members) {
                 for answer in [post(&test, &ann, operation, "application/json", body.clone().into()).await, post_signed(&test, operation, body.clone().into()).await] {
                     assert!(answer.status.as_u16() < 500, "{} {}: {}: {}", operation.method, operation.route, &body[..body.len().min(200)], answer.text());
@@ -266,14 +295,16 @@ both_engines! {
     async fn no_route_fails_at_a_path_or_query_that_makes_no_sense(engine: Engine) {
         let test = Test::new(engine).await;
 
-        for (n, operation) in operations().iter().enumerate() {
-            let ann = test.sign_up(&format!("ann{n}@example.com")).await;
+        let mut ann = Someone(None);
+
+        for operation in operations().iter() {
+            let ann = ann.token(&test).await;
             let strange = ["%00", "%ff%fe", "..%2f..%2fetc%2fpasswd", "%c0%af", "0", "%F0%9F%92%A9", "'%20or%201=1--"];
             for word in strange {
                 let query = format!("?limit={word}&cursor={word}&q={word}&grant_type={word}&scope={word}&{word}");
                 let paths = [format!("{}{query}", operation.path), operation.path.replace("0190a8c0-0000-7000-8000-000000000000", word)];
                 for path in paths {
-                    let answer = test.call(operation.method.clone(), &ann.token, &path, json!({})).await;
+                    let answer = test.call(operation.method.clone(), &ann, &path, json!({})).await;
                     assert!(answer.status.as_u16() < 500, "{} {path}: {}", operation.method, answer.text());
                 }
             }
@@ -305,7 +336,7 @@ async fn every_route_refuses_other_methods_with_those_it_takes() {
 #[tokio::test]
 async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
     let test = Test::new(Engine::Sqlite).await;
-    let ann = test.sign_up("ann@example.com").await;
+    let ann = test.sign_up("ann@example.com").await.token;
 
     let reads_json =
         |operation: &&Operation| operation.takes_body && !operation.route.contains("webhook");
@@ -319,7 +350,7 @@ async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
             "application/jsonp",
             "\u{1}",
         ] {
-            let mut request = request(operation.method.clone(), &ann.token, &path);
+            let mut request = request(operation.method.clone(), &ann, &path);
             if let Ok(value) = header::HeaderValue::from_str(content_type)
                 && !value.is_empty()
             {
@@ -414,21 +445,24 @@ fn misshapen(members: &[String]) -> Vec<String> {
 
 async fn post(
     test: &Test,
-    by: &Person,
+    token: &str,
     operation: &Operation,
     content_type: &str,
     body: Vec<u8>,
 ) -> Answer {
     let path = format!("{}?grant_type=password", operation.path);
-    let request = request(operation.method.clone(), &by.token, &path)
-        .header(header::CONTENT_TYPE, content_type);
+    let request =
+        request(operation.method.clone(), token, &path).header(header::CONTENT_TYPE, content_type);
     test.send(request.body(Body::from(body)).unwrap()).await
 }
 
 /// As one who knows the secrets of the webhooks; elsewhere as anyone, with the other grant.
 async fn post_signed(test: &Test, operation: &Operation, body: Vec<u8>) -> Answer {
     let path = format!("{}?grant_type=refresh_token", operation.path);
-    let signature = webhooks::stripe::sign(&body, STRIPE_SECRET, START.unix());
+    let signature = match operation.route.contains("stripe") {
+        true => webhooks::stripe::sign(&body, STRIPE_SECRET, START.unix()),
+        false => String::new(),
+    };
     let request = request(
         operation.method.clone(),
         crate::testing::REVENUECAT_SECRET,

@@ -1,4 +1,5 @@
 //! The binary as an operator meets it: its words, exit codes and signals, and what survives `kill -9`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},

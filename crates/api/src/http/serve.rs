@@ -16,8 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// A client has this long to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Who connects has this long to ask for something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection may rest for so long between requests: longer than with proxies that keep them for
+/// reuse (60 s with nginx and AWS), which would find it closed under the next POST.
+const REST: Duration = Duration::from_secs(75);
 /// Bytes of a request's head, and of what waits to be written to a slow reader.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -39,7 +42,7 @@ impl Listening {
 pub async fn serve(app: App, listening: Listening, router: Router) {
     let connections = Arc::new(Semaphore::new(app.config.http.max_connections as usize));
     let graceful = GracefulShutdown::new();
-    let protocol = protocol(HEAD_TIMEOUT);
+    let protocol = protocol();
 
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else {
@@ -64,7 +67,7 @@ pub async fn serve(app: App, listening: Listening, router: Router) {
             peer,
             router.clone(),
             graceful.watcher(),
-            HEAD_TIMEOUT,
+            PATIENCE,
         );
         tokio::spawn(async move {
             conversation.await;
@@ -83,12 +86,12 @@ pub async fn serve(app: App, listening: Listening, router: Router) {
 }
 
 /// HTTP/1 and HTTP/2, with bounds to what a client may make us hold, and for how long.
-pub(super) fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
+pub(super) fn protocol() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(REST)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()
@@ -99,7 +102,8 @@ pub(super) fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
 }
 
 /// One connection, to its end. One that has asked for nothing within `patience` is closed: hyper's
-/// own timeout starts when it knows which HTTP it reads, which a single byte can keep from it.
+/// own timeout is for rests too, and starts when it knows which HTTP it reads, which a single byte
+/// can keep from it.
 pub(super) async fn converse(
     protocol: auto::Builder<TokioExecutor>,
     stream: TcpStream,

@@ -822,27 +822,30 @@ mod over_a_socket {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn who_connects_and_says_nothing_is_hung_up_on() {
-        let test = instance(&[]).await;
+    /// Serves with little patience.
+    async fn impatient(test: &Test) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = test.router.clone();
         tokio::spawn(async move {
-            let (patience, graceful) = (Duration::from_millis(200), GracefulShutdown::new());
-            let protocol = serve::protocol(patience);
+            let graceful = GracefulShutdown::new();
             while let Ok((stream, peer)) = listener.accept().await {
-                let (protocol, router) = (protocol.clone(), router.clone());
                 tokio::spawn(serve::converse(
-                    protocol,
+                    serve::protocol(),
                     stream,
                     peer,
-                    router,
+                    router.clone(),
                     graceful.watcher(),
-                    patience,
+                    Duration::from_millis(200),
                 ));
             }
         });
+        address
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_connects_and_asks_for_nothing_is_hung_up_on() {
+        let address = impatient(&instance(&[]).await).await;
 
         for begin in [
             &b""[..],
@@ -861,6 +864,23 @@ mod over_a_socket {
                 "{:?} holds a connection",
                 String::from_utf8_lossy(begin)
             );
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_asked_may_rest_before_asking_again() {
+        let address = impatient(&instance(&[]).await).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+
+        for _ in 0..2 {
+            stream
+                .write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = [0; 2048];
+            let read = stream.read(&mut answer).await.unwrap();
+            assert_eq!(status(&String::from_utf8_lossy(&answer[..read])), "200");
+            tokio::time::sleep(Duration::from_millis(400)).await;
         }
     }
 
