@@ -19,6 +19,7 @@ impl AsRef<str> for Secret {
 
 /// Without what a list leaves around its items.
 impl From<String> for Secret {
+    /// Without the blanks that people write after a comma.
     fn from(value: String) -> Self {
         Self(value.trim().to_owned())
     }
