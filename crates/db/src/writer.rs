@@ -25,6 +25,8 @@ struct Batch {
     durable: u64,
     /// Those that a failed commit took with it.
     lost: Vec<Range<u64>>,
+    /// Nothing begins any more.
+    closed: bool,
 }
 
 /// One transaction's turn at the connection.
@@ -42,6 +44,7 @@ impl Writer {
             done: 0,
             durable: 0,
             lost: vec![],
+            closed: false,
         };
         Self {
             batch: Arc::new(Mutex::new(batch)),
@@ -53,6 +56,9 @@ impl Writer {
     pub async fn begin(&self) -> sqlx::Result<Work> {
         let turn = tokio::time::timeout(self.patience, self.batch.clone().lock_owned()).await;
         let batch = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        if batch.closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
         let mut work = Work {
             batch: Some(batch),
             writer: self.clone(),
@@ -82,9 +88,10 @@ impl Writer {
         Ok(Alone(batch))
     }
 
-    /// Waits for the transaction under way and folds the WAL back into the file.
+    /// Waits for the transaction under way and folds the WAL back into the file. No other begins.
     pub async fn close(&self) {
         if let Ok(mut alone) = self.alone().await {
+            alone.0.closed = true;
             let _ = raw_sql("pragma wal_checkpoint(truncate)")
                 .execute(alone.conn())
                 .await;
