@@ -8,7 +8,7 @@ use db::{
 };
 use std::time::Duration;
 use uuid::Uuid;
-use webhooks::stripe::{self as wire, Change, Checkout, Event, Status};
+use webhooks::stripe::{self as wire, Change, Checkout, Event};
 
 const SOURCE: &str = "stripe";
 /// The event of a renewal may come this late without a gap in access.
@@ -27,12 +27,22 @@ pub async fn apply(app: &App, tx: &mut Tx, body: &[u8]) -> anyhow::Result<Outcom
     let mode = if event.livemode { "live" } else { "test" };
     match &event.change {
         Change::Subscription(subscription) => changed(app, tx, mode, &event, subscription).await,
+        Change::Checkout(_) if sold_nothing(&event) => Ok(Outcome::Ignored("no_effect")),
         Change::Checkout(checkout) => checked_out(app, tx, mode, &event, checkout).await,
         Change::CustomerDeleted => customer_deleted(app, tx, mode, &event).await,
         // The subscription's own events, which come with these, say what they mean for access.
         Change::Invoice(_) => Ok(Outcome::Processed),
         _ => Ok(Outcome::Ignored("no_effect")),
     }
+}
+
+/// A checkout that its customer left, or whose slow payment never came.
+fn sold_nothing(event: &Event) -> bool {
+    [
+        "checkout.session.expired",
+        "checkout.session.async_payment_failed",
+    ]
+    .contains(&&*event.kind)
 }
 
 /// Within one second deleted wins over updated, and updated over created.
@@ -51,6 +61,9 @@ async fn changed(
     event: &Event,
     told: &wire::Subscription,
 ) -> anyhow::Result<Outcome> {
+    // First, so that even an event which is too old to count can say whose the subscription is.
+    let (customer, named) = (told.customer.as_deref(), told.user_id.as_deref());
+    let owner = owner(app, tx, mode, customer, named).await?;
     let stored = db::billing::subscription(tx, SOURCE, mode, &told.id).await?;
     if let Some(refusal) = stored
         .as_ref()
@@ -58,22 +71,7 @@ async fn changed(
     {
         return Ok(Outcome::Ignored(refusal));
     }
-    let user = match (&stored, &told.customer) {
-        (
-            Some(Subscription {
-                user_id: Some(user),
-                ..
-            }),
-            _,
-        ) => Some(*user),
-        (_, Some(customer)) => {
-            match db::billing::user_of_customer(tx, SOURCE, mode, customer).await? {
-                Some(user) => Some(user),
-                None => link(app, tx, mode, customer, told.user_id.as_deref()).await?,
-            }
-        }
-        (_, None) => None,
-    };
+    let user = stored.and_then(|stored| stored.user_id).or(owner);
     let row = row(app, mode, event, told, user);
     db::billing::save_subscription(tx, &row, app.now()).await?;
     grant(app, tx, &row).await?;
@@ -90,17 +88,16 @@ fn outdated(
     event: &Event,
     told: &wire::Subscription,
 ) -> Option<&'static str> {
-    if is_terminal(&stored.status) {
+    if is_terminal(&stored.status) && !is_over(told) {
         return Some("terminal");
     }
     let (was, is) = (
         (stored.basis_at, stored.basis_rank),
         (Timestamp::from_unix(event.created), rank(event)),
     );
-    let follows = told
-        .previous_status
-        .as_ref()
-        .is_none_or(|previous| *previous == stored.status);
+    // Of two updates in one second the later is the one that knows of the other's status.
+    let before = told.previous_status.as_deref();
+    let follows = before.unwrap_or(told.status.as_str()) == stored.status;
     let stale = is < was || (is == was && stored.basis_event != event.id && !follows);
     stale.then_some("stale")
 }
@@ -109,20 +106,39 @@ fn is_terminal(status: &str) -> bool {
     ["canceled", "incomplete_expired"].contains(&status)
 }
 
-/// Ties a customer to the user that the object names, once and for all.
-async fn link(
+fn is_over(told: &wire::Subscription) -> bool {
+    told.deleted || is_terminal(told.status.as_str())
+}
+
+/// Whose customer it is. One who is nobody's yet is tied, once and for all, to the user that the object
+/// names, who then gets what was told of the customer before.
+async fn owner(
     app: &App,
     tx: &mut Tx,
     mode: &str,
-    customer: &str,
-    user: Option<&str>,
+    customer: Option<&str>,
+    named: Option<&str>,
 ) -> anyhow::Result<Option<Uuid>> {
-    let Some(user) = user else { return Ok(None) };
-    let Some(user) = apply::user(tx, user).await? else {
+    let Some(customer) = customer else {
+        return Ok(None);
+    };
+    let known = db::billing::user_of_customer(tx, SOURCE, mode, customer).await?;
+    let (None, Some(named)) = (known, named) else {
+        return Ok(known);
+    };
+    let Some(user) = apply::user(tx, named).await? else {
         return Ok(None);
     };
     db::billing::link_customer(tx, SOURCE, mode, customer, user, app.now()).await?;
-    Ok(db::billing::user_of_customer(tx, SOURCE, mode, customer).await?)
+    for subscription in db::billing::subscriptions_of_customer(tx, SOURCE, mode, customer).await? {
+        let claimed = Subscription {
+            user_id: Some(user),
+            ..subscription
+        };
+        db::billing::save_subscription(tx, &claimed, app.now()).await?;
+        grant(app, tx, &claimed).await?;
+    }
+    Ok(Some(user))
 }
 
 fn row(
@@ -147,7 +163,7 @@ fn row(
         .then_some(told.period_end)
         .flatten();
     let cancel_at = told.cancel_at.or(ends_at_period);
-    let ended = told.deleted || matches!(told.status, Status::Canceled | Status::IncompleteExpired);
+    let ended = is_over(told);
     Subscription {
         provider: SOURCE.into(),
         mode: mode.into(),
@@ -188,18 +204,22 @@ async fn grant(app: &App, tx: &mut Tx, subscription: &Subscription) -> anyhow::R
 /// <https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>.
 pub fn grants(s: &Subscription) -> Option<Grant> {
     let (user_id, plan) = (s.user_id?, s.plan.clone()?);
-    let now_or_before = s.ended_at.unwrap_or(s.basis_at);
+    // What is not told is over when it was told: nothing is open for ever for want of a date.
+    let period_end = s.period_end.unwrap_or(s.basis_at);
+    let cancelled_at = s.cancel_at;
     let (ends_at, in_grace) = match s.status.as_str() {
-        "trialing" => (s.cancel_at.or(s.trial_end).or(s.period_end), false),
-        "active" if !s.will_renew => (s.cancel_at, false),
-        "active" => (s.period_end.map(|end| end + RENEWAL_LEEWAY), false),
+        "trialing" => (cancelled_at.or(s.trial_end).unwrap_or(period_end), false),
+        "active" => (cancelled_at.unwrap_or(period_end + RENEWAL_LEEWAY), false),
         // The period that is not paid for has begun: its start is when the renewal first failed.
-        "past_due" => (Some(s.period_start.unwrap_or(s.basis_at) + GRACE), true),
+        "past_due" => {
+            let forgiven = s.period_start.unwrap_or(s.basis_at) + GRACE;
+            (cancelled_at.map_or(forgiven, |at| at.min(forgiven)), true)
+        }
         "unpaid" | "paused" | "incomplete" | "incomplete_expired" | "canceled" => {
-            (Some(now_or_before), false)
+            (s.ended_at.unwrap_or(s.basis_at), false)
         }
         // A status that Stripe invents later opens what was paid for.
-        _ => (s.period_end, false),
+        _ => (period_end, false),
     };
     Some(Grant {
         user_id,
@@ -207,7 +227,7 @@ pub fn grants(s: &Subscription) -> Option<Grant> {
         source: SOURCE.into(),
         source_ref: s.external_id.clone(),
         starts_at: s.period_start.unwrap_or(s.basis_at).min(s.basis_at),
-        ends_at,
+        ends_at: Some(ends_at),
         revoked_at: None,
         reason: None,
         in_grace,
@@ -223,26 +243,8 @@ async fn checked_out(
     event: &Event,
     checkout: &Checkout,
 ) -> anyhow::Result<Outcome> {
-    let linked = match &checkout.customer {
-        Some(customer) => match db::billing::user_of_customer(tx, SOURCE, mode, customer).await? {
-            Some(user) => Some(user),
-            None => link(app, tx, mode, customer, checkout.user_id.as_deref()).await?,
-        },
-        None => None,
-    };
-    if let (Some(user), Some(customer)) = (linked, &checkout.customer) {
-        // Events that came before this one found nobody to grant to.
-        for unclaimed in db::billing::subscriptions_of_customer(tx, SOURCE, mode, customer).await? {
-            if unclaimed.user_id.is_none() {
-                let claimed = Subscription {
-                    user_id: Some(user),
-                    ..unclaimed
-                };
-                db::billing::save_subscription(tx, &claimed, app.now()).await?;
-                grant(app, tx, &claimed).await?;
-            }
-        }
-    }
+    let (customer, named) = (checkout.customer.as_deref(), checkout.user_id.as_deref());
+    let linked = owner(app, tx, mode, customer, named).await?;
     if checkout.mode == "payment" {
         return purchased(app, tx, event, checkout, linked).await;
     }
@@ -309,9 +311,7 @@ async fn customer_deleted(
             status: "canceled".into(),
             will_renew: false,
             ended_at: Some(at),
-            basis_at: at,
-            basis_rank: 3,
-            basis_event: event.id.clone(),
+            // Its basis stays: the subscription's own end is told too, and knows better.
             ..subscription
         };
         db::billing::save_subscription(tx, &ended, app.now()).await?;
