@@ -20,6 +20,7 @@ row! {
         pub period_end: Option<Timestamp>,
         pub trial_end: Option<Timestamp>,
         pub cancel_at: Option<Timestamp>,
+        /// When it ended; of RevenueCat's, the furthest end that was told, which a renewal may have made void.
         pub ended_at: Option<Timestamp>,
         /// When the event happened that this is the state of; an older one changes nothing.
         pub basis_at: Timestamp,

@@ -75,7 +75,13 @@ struct Subscription {
 async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
     let plan = entitlements::plan_of(&app, auth.user).await?.name.clone();
     let rows = db::billing::subscriptions_of_user(&app.db, auth.user).await?;
+    // Of a purchase that was renewed, the row still knows an end that was told before.
+    let is_over = |status: &str| ["canceled", "incomplete_expired", "expired"].contains(&status);
     let subscription = |row: db::billing::Subscription| Subscription {
+        ended_at: row
+            .ended_at
+            .filter(|_| is_over(&row.status))
+            .map(Into::into),
         id: row.external_id,
         provider: row.provider,
         store: row.store,
@@ -85,7 +91,6 @@ async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
         will_renew: row.will_renew,
         current_period_end: row.period_end.map(Into::into),
         cancel_at: row.cancel_at.map(Into::into),
-        ended_at: row.ended_at.map(Into::into),
     };
     Ok(Json(Billing {
         plan,

@@ -41,10 +41,12 @@ impl State {
             | Kind::RefundReversed
             | Kind::PurchaseRedeemed => Self::Active,
             Kind::NonRenewingPurchase => Self::Owned,
-            Kind::Cancellation if event.cancel_reason.as_deref() == Some("CUSTOMER_SUPPORT") => {
-                Self::Refunded
-            }
-            Kind::Cancellation => Self::Cancelled,
+            Kind::Cancellation => match event.cancel_reason.as_deref() {
+                Some("CUSTOMER_SUPPORT") => Self::Refunded,
+                // A billing issue is told at the same time, and knows of the grace.
+                Some("BILLING_ERROR") => return None,
+                _ => Self::Cancelled,
+            },
             Kind::BillingIssue => Self::BillingIssue,
             Kind::Expiration => Self::Expired,
             _ => return None,
@@ -81,61 +83,102 @@ pub async fn apply(app: &App, tx: &mut Tx, body: &[u8]) -> anyhow::Result<Outcom
         return Ok(Outcome::Parked("no_transaction"));
     };
     let mode = if event.sandbox { "test" } else { "live" };
-    let stored = db::billing::subscription(tx, SOURCE, mode, &purchase).await?;
-    if stored
-        .as_ref()
-        .is_some_and(|stored| outdated(stored, &event, state))
-    {
-        return Ok(Outcome::Ignored("stale"));
-    }
-    let user = match resolve(tx, &event).await? {
-        Ok(user) => user,
-        Err(parked) => return Ok(parked),
-    };
-
     let source_ref = format!("{mode}:{purchase}");
-    let entitlements = match &event.entitlement_ids {
-        Some(ids) => ids.iter().map(|id| app.plans.of_revenuecat(id)).collect(),
-        // Null says nothing about what it had opened.
-        None => db::billing::grants_of_source(tx, SOURCE, &source_ref)
-            .await?
-            .into_iter()
-            .map(|grant| grant.entitlement)
-            .collect::<Vec<_>>(),
+    let stored = db::billing::subscription(tx, SOURCE, mode, &purchase).await?;
+    let told_end = (state == State::Expired).then(|| expires_at(&event).unwrap_or(at(&event)));
+    let ended_at = stored
+        .as_ref()
+        .and_then(|stored| stored.ended_at)
+        .max(told_end);
+
+    let (mut row, mut grants) = match stored {
+        // Its end is all that an expiration adds.
+        Some(stored) if state == State::Expired => {
+            let grants = db::billing::grants_of_source(tx, SOURCE, &source_ref).await?;
+            (stored, grants)
+        }
+        Some(stored) if basis(&event, state) < (stored.basis_at, stored.basis_rank) => {
+            return Ok(Outcome::Ignored("stale"));
+        }
+        _ => {
+            let user = match resolve(tx, &event).await? {
+                Ok(user) => user,
+                Err(parked) => return Ok(parked),
+            };
+            let entitlements = entitlements(app, tx, &event, &source_ref).await?;
+            let plan = app.plans.best(entitlements.iter().map(String::as_str));
+            let grants = entitlements
+                .iter()
+                .map(|entitlement| grant(&event, state, user, entitlement, &source_ref))
+                .collect();
+            let row = row(&event, state, mode, &purchase, user, plan.name.clone());
+            (row, grants)
+        }
     };
-    let row = row(
-        &event,
-        state,
-        mode,
-        &purchase,
-        user,
-        app.plans
-            .best(entitlements.iter().map(String::as_str))
-            .name
-            .clone(),
-    );
+    row.ended_at = ended_at;
+    let over = ended_at.filter(|ended| is_over(&row, *ended));
+    if let Some(ended) = over {
+        end(&mut row, &mut grants, ended);
+    }
     db::billing::save_subscription(tx, &row, app.now()).await?;
-    let grants: Vec<_> = entitlements
-        .iter()
-        .map(|entitlement| grant(&event, state, user, entitlement, &source_ref))
-        .collect();
     db::billing::replace_grants(tx, SOURCE, &source_ref, &grants, app.now()).await?;
-    Ok(if grants.is_empty() {
+    Ok(if state == State::Expired && over.is_none() {
+        Outcome::Ignored("stale")
+    } else if grants.is_empty() {
         Outcome::Parked("no_entitlement")
     } else {
         Outcome::Processed
     })
 }
 
-/// An older event, or the expiry of a period that was renewed since.
-fn outdated(stored: &Subscription, event: &Event, state: State) -> bool {
-    let older = Timestamp::from_millis(event.at_ms) < stored.basis_at;
-    let expires = event.expiration_at_ms.map(Timestamp::from_millis);
-    let of_earlier_period = stored
-        .period_end
-        .zip(expires)
-        .is_some_and(|(stored, expires)| expires + SAME_PERIOD < stored);
-    older || (state == State::Expired && of_earlier_period)
+fn at(event: &Event) -> Timestamp {
+    Timestamp::from_millis(event.at_ms)
+}
+
+fn expires_at(event: &Event) -> Option<Timestamp> {
+    event.expiration_at_ms.map(Timestamp::from_millis)
+}
+
+/// What a state is measured by: the later wins, and of one moment the worse. An expiration tells no
+/// state but an end; whatever else is told of the purchase, before or after, knows more.
+fn basis(event: &Event, state: State) -> (Timestamp, i64) {
+    match state {
+        State::Active | State::Owned => (at(event), 0),
+        State::BillingIssue => (at(event), 1),
+        State::Cancelled => (at(event), 2),
+        State::Refunded => (at(event), 3),
+        State::Expired => (Timestamp::from_unix(0), 0),
+    }
+}
+
+/// Whether the end that was told is the end of the period that is known. An expiration may be told
+/// after the renewal that followed it, and a renewal after the expiration that it made void.
+fn is_over(row: &Subscription, ended: Timestamp) -> bool {
+    row.period_end.is_none_or(|end| end <= ended + SAME_PERIOD)
+}
+
+fn end(row: &mut Subscription, grants: &mut [Grant], ended: Timestamp) {
+    row.status = State::Expired.word().into();
+    row.will_renew = false;
+    for grant in grants {
+        grant.ends_at = Some(grant.ends_at.map_or(ended, |end| end.min(ended)));
+        grant.in_grace = false;
+        grant.will_renew = false;
+    }
+}
+
+/// Our names of what it opens. Null says nothing about what it had opened.
+async fn entitlements(
+    app: &App,
+    tx: &mut Tx,
+    event: &Event,
+    source_ref: &str,
+) -> db::Result<Vec<String>> {
+    if let Some(ids) = &event.entitlement_ids {
+        return Ok(ids.iter().map(|id| app.plans.of_revenuecat(id)).collect());
+    }
+    let grants = db::billing::grants_of_source(tx, SOURCE, source_ref).await?;
+    Ok(grants.into_iter().map(|grant| grant.entitlement).collect())
 }
 
 /// The one user of ours that the event names, under any of its ids.
@@ -163,7 +206,7 @@ fn row(
     user: Uuid,
     plan: String,
 ) -> Subscription {
-    let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
+    let (basis_at, basis_rank) = basis(event, state);
     Subscription {
         provider: SOURCE.into(),
         mode: mode.into(),
@@ -176,17 +219,13 @@ fn row(
         product: event.product_id.clone(),
         quantity: 1,
         will_renew: will_renew(event, state),
-        period_start: at(event.purchased_at_ms),
-        period_end: at(event.expiration_at_ms),
+        period_start: event.purchased_at_ms.map(Timestamp::from_millis),
+        period_end: expires_at(event),
         trial_end: None,
-        cancel_at: (state == State::Cancelled)
-            .then(|| at(event.expiration_at_ms))
-            .flatten(),
-        ended_at: (state == State::Expired)
-            .then(|| at(event.expiration_at_ms))
-            .flatten(),
-        basis_at: Timestamp::from_millis(event.at_ms),
-        basis_rank: 0,
+        cancel_at: expires_at(event).filter(|_| state == State::Cancelled),
+        ended_at: None,
+        basis_at,
+        basis_rank,
         basis_event: event.id.clone(),
     }
 }
@@ -198,16 +237,16 @@ fn will_renew(event: &Event, state: State) -> bool {
 }
 
 fn grant(event: &Event, state: State, user_id: Uuid, entitlement: &str, source_ref: &str) -> Grant {
-    let happened = Timestamp::from_millis(event.at_ms);
-    let expires = event.expiration_at_ms.map(Timestamp::from_millis);
+    let (happened, expires) = (at(event), expires_at(event));
     let ends_at = match state {
         State::Active if will_renew(event, state) => expires.map(|end| end + RENEWAL_LEEWAY),
-        State::Active | State::Owned | State::Cancelled | State::Refunded => expires,
+        State::Active | State::Owned | State::Cancelled | State::Refunded | State::Expired => {
+            expires
+        }
         State::BillingIssue => event
             .grace_period_expiration_at_ms
             .map(Timestamp::from_millis)
             .or(expires),
-        State::Expired => Some(expires.unwrap_or(happened).min(happened)),
     };
     Grant {
         user_id,

@@ -130,7 +130,13 @@ async fn revenuecat(
     };
     let event = revenuecat::read(&body).map_err(|e| unreadable("revenuecat", &e))?;
 
-    let subject = event.app_user_ids.first().unwrap_or(&event.id);
+    // What is known is known of a purchase, and its user has more than one name.
+    let subject = event
+        .original_transaction_id
+        .as_ref()
+        .or(event.transaction_id.as_ref())
+        .or(event.app_user_ids.first())
+        .unwrap_or(&event.id);
     let arrival = Arrival {
         provider: "revenuecat",
         mode: if event.sandbox { "test" } else { "live" },
