@@ -11,6 +11,8 @@ mod overview;
 pub mod plans;
 mod revenuecat;
 mod stripe;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 pub fn routes() -> OpenApiRouter<App> {
