@@ -5,6 +5,7 @@ use std::{collections::HashMap, process::ExitCode};
 
 mod accept;
 mod doctor;
+mod inbox;
 mod migrate;
 mod serve;
 mod webhooks;
@@ -57,7 +58,7 @@ enum Command {
     Openapi,
     /// Rewrite the files that are made from the code: .env.example and docs/
     Accept,
-    /// Verify and send webhook events
+    /// Verify and send webhook events; see and repeat those that came
     #[command(subcommand)]
     Webhooks(webhooks::Verb),
 }

@@ -195,7 +195,10 @@ async fn settle(app: &App, job: &Job, outcome: anyhow::Result<()>) -> anyhow::Re
                         &error.context(format!("job {} is dead", job.kind)),
                         Flow::Other,
                     );
-                    db::jobs::bury(&mut tx, job.id, &app.instance, now, &text).await?;
+                    let buried = db::jobs::bury(&mut tx, job.id, &app.instance, now, &text).await?;
+                    if buried && job.kind == db::inbox::APPLY {
+                        billing::apply::bury(&mut tx, &job.payload, &text, now).await?;
+                    }
                 }
             }
         }

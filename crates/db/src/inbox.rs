@@ -21,6 +21,23 @@ row! {
     }
 }
 
+row! {
+    /// An event without its body, for lists.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Headline {
+        pub id: Uuid,
+        pub provider: String,
+        pub mode: String,
+        pub external_id: String,
+        pub kind: String,
+        pub subject: String,
+        pub occurred_at: Timestamp,
+        pub received_at: Timestamp,
+        pub status: String,
+        pub reason: Option<String>,
+    }
+}
+
 /// An event that was verified and read.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
@@ -64,6 +81,24 @@ sql! {
     /// The event that the provider knows by this id.
     pub fn by_external_id(db: &Db, provider: &str, mode: &str, external_id: &str) -> Option<Event> {
         "select {columns} from webhook_events where provider = $provider and mode = $mode and external_id = $external_id"
+    }
+
+    /// The newest events, newest first.
+    pub fn newest(db: &Db, limit: i64) -> Vec<Headline> {
+        "select {columns} from webhook_events order by id desc limit $limit"
+    }
+
+    /// The newest events of one status, newest first.
+    pub fn newest_of_status(db: &Db, status: &str, limit: i64) -> Vec<Headline> {
+        "select {columns} from webhook_events where status = $status order by received_at desc limit $limit"
+    }
+
+    fn reopen(tx: &mut Tx, id: Uuid) -> Option<(String,)> {
+        "update webhook_events set status = 'received', reason = null, processed_at = null where id = $id returning subject"
+    }
+
+    fn reopen_dead(tx: &mut Tx) -> u64 {
+        "update webhook_events set status = 'received', reason = null, processed_at = null where status = 'dead'"
     }
 
     /// Notes what became of it.
@@ -132,4 +167,31 @@ async fn ingest_alone(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Result<
         tx.commit().await?;
     }
     Ok(fresh)
+}
+
+/// Has an event applied once more, whatever became of it. `false` when there is none of this id.
+pub async fn replay(db: &Db, id: Uuid, now: Timestamp) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let Some((subject,)) = reopen(&mut tx, id).await? else {
+        return Ok(false);
+    };
+    let job = jobs::NewJob {
+        kind: APPLY,
+        subject: Some(&subject),
+        payload: serde_json::json!({"event": id}),
+        dedupe_key: None,
+        due_at: now,
+    };
+    jobs::enqueue(&mut tx, job, now).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Gives every event that could not be applied its attempts back. Returns how many there were.
+pub async fn retry_dead(db: &Db, now: Timestamp) -> Result<u64> {
+    let mut tx = db.begin().await?;
+    let events = reopen_dead(&mut tx).await?;
+    jobs::revive(&mut tx, APPLY, now).await?;
+    tx.commit().await?;
+    Ok(events)
 }

@@ -83,6 +83,11 @@ sql! {
          where id = $id and worker = $worker and lease_until is not null"
     }
 
+    fn revive_dead(tx: &mut Tx, kind: &str, now: Timestamp) -> u64 {
+        "update jobs set dead_at = null, error = null, worker = null, attempts = 0, due_at = $now
+         where dead_at is not null and kind = $kind"
+    }
+
     /// Gives back what this worker holds, untouched: it shuts down.
     pub fn give_back(tx: &mut Tx, worker: &str) -> u64 {
         "update jobs set lease_until = null, worker = null, attempts = attempts - 1
@@ -148,14 +153,27 @@ pub async fn enqueue(tx: &mut Tx, new: NewJob<'_>, now: Timestamp) -> Result<boo
     )
     .await?;
     if fresh {
-        tx.enqueued = true;
-        if let Open::Postgres(conn) = &mut tx.open {
-            sqlx::query("select pg_notify('plinth_jobs', '')")
-                .execute(&mut **conn)
-                .await?;
-        }
+        ring(tx).await?;
     }
     Ok(fresh)
+}
+
+/// Has workers, here and on other instances, look for jobs once the transaction has committed.
+async fn ring(tx: &mut Tx) -> Result<()> {
+    tx.enqueued = true;
+    if let Open::Postgres(conn) = &mut tx.open {
+        sqlx::query("select pg_notify('plinth_jobs', '')")
+            .execute(&mut **conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Gives the dead jobs of a kind all their attempts back. Returns how many there were.
+pub async fn revive(tx: &mut Tx, kind: &str, now: Timestamp) -> Result<u64> {
+    let revived = revive_dead(tx, kind, now).await?;
+    ring(tx).await?;
+    Ok(revived)
 }
 
 /// Leases up to `n` due jobs until `until`.

@@ -3,7 +3,7 @@
 use super::{revenuecat, stripe};
 use crate::App;
 use anyhow::Context;
-use db::Tx;
+use db::{Timestamp, Tx};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -18,12 +18,21 @@ pub enum Outcome {
     Parked(&'static str),
 }
 
+fn event_of(payload: &Value) -> anyhow::Result<Uuid> {
+    let id = payload.get("event").and_then(Value::as_str);
+    Ok(id.context("the job names no event")?.parse()?)
+}
+
+/// Notes that an event could not be applied, and why: it waits for a human.
+pub async fn bury(tx: &mut Tx, payload: &Value, error: &str, now: Timestamp) -> db::Result<()> {
+    match event_of(payload) {
+        Ok(id) => db::inbox::settle(tx, id, "dead", Some(error), now).await,
+        Err(_) => Ok(()),
+    }
+}
+
 pub async fn run(app: &App, payload: &Value) -> anyhow::Result<()> {
-    let id: Uuid = payload
-        .get("event")
-        .and_then(Value::as_str)
-        .context("the job names no event")?
-        .parse()?;
+    let id = event_of(payload)?;
     let event = db::inbox::by_id(&app.db, id)
         .await?
         .context("the event is gone")?;

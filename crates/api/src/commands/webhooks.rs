@@ -1,5 +1,5 @@
 //! The operator's answers to «why was it refused» and «does it arrive».
-use super::{DONE, FAILED, MISUSED};
+use super::{DONE, FAILED, MISUSED, inbox};
 use crate::billing::{DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_SECRET};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{
@@ -14,6 +14,8 @@ pub enum Verb {
     Verify(Verify),
     /// Sign an event and post it
     Send(Send),
+    #[command(flatten)]
+    Inbox(inbox::Verb),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,6 +69,7 @@ pub fn run(verb: Verb) -> u8 {
             eprintln!("plinth: {error:#}");
             FAILED
         }),
+        Verb::Inbox(verb) => inbox::run(verb),
     }
 }
 
