@@ -6,6 +6,9 @@ use db::{Timestamp, jobs::Job};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
+#[cfg(test)]
+mod tests;
+
 /// Jobs at once, of one instance.
 const CONCURRENCY: usize = 8;
 /// A job not heard of for so long is taken over by another instance.
@@ -225,6 +228,8 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         mail::SEND => mail::send(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
         PURGE => purge(app).await,
+        #[cfg(test)]
+        tests::KIND => tests::perform(app, &job.payload).await,
         other => Err(anyhow!("no handler for jobs of kind {other}")),
     }
 }
