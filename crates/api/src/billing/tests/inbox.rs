@@ -29,6 +29,34 @@ impl Shop {
     }
 }
 
+#[test]
+fn production_does_not_start_with_a_secret_that_is_none() {
+    let faults = |secret: &str| {
+        let env = [
+            ("APP_ENV", "production"),
+            ("STRIPE_SECRET_KEY", "sk_live_0123456789"),
+            ("STRIPE_WEBHOOK_SECRET", secret),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let problems = crate::Config::from_env(&env.into()).unwrap_err();
+        let ours = |problem: &&crate::config::Problem| problem.variable == "STRIPE_WEBHOOK_SECRET";
+        problems.iter().filter(ours).count()
+    };
+
+    for none in [
+        "",
+        " \t",
+        " , ",
+        "whsec_development_only",
+        "development_only",
+        "short",
+        "whsec_0123456789abcdef, ",
+    ] {
+        assert!(faults(none) > 0, "{none:?}");
+    }
+    assert_eq!(faults("whsec_0123456789abcdef, whsec_fedcba9876543210"), 0);
+}
+
 both_engines! {
     async fn the_signature_is_checked_before_the_body_is_read(engine: Engine) {
         let shop = Shop::new(engine).await;
