@@ -220,7 +220,7 @@ fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
     let mut env: HashMap<String, String> = [
         (
             "JWT_SECRET",
-            "the secret of the tests, long enough for anyone",
+            "the secret of the tests and long enough for anyone",
         ),
         ("PUBLIC_URL", "http://127.0.0.1:8080"),
         ("OPENAI_BASE_URL", llm.as_str()),

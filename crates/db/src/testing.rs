@@ -1,5 +1,5 @@
 //! Throw-away databases: SQLite always, PostgreSQL where `TEST_DATABASE_URL` names a server.
-use crate::{DatabaseUrl, Db, Options, Result};
+use crate::{DatabaseUrl, Db, Options, Result, engine::Engine};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::{
     path::PathBuf,
@@ -190,6 +190,15 @@ async fn sweep(conn: &mut PgConnection) -> Result<()> {
     }
     let _ = SWEPT.set(());
     Ok(())
+}
+
+/// How many rows a table has.
+pub async fn rows(db: &Db, table: &str) -> Result<i64> {
+    let sql = AssertSqlSafe(format!("select count(*) from {table}"));
+    Ok(match &db.engine {
+        Engine::Postgres { pool, .. } => sqlx::query_scalar(sql).fetch_one(pool).await?,
+        Engine::Sqlite { read, .. } => sqlx::query_scalar(sql).fetch_one(read).await?,
+    })
 }
 
 /// One test, two engines: `both_engines! { async fn name(db: Db) { … } }`.
