@@ -29,4 +29,9 @@ sql! {
          values ($kid, $alg, 'active', $public_jwk, $private_sealed, $now, $now)
          on conflict (state) where state = 'active' do nothing"
     }
+
+    /// Keeps the private half under another seal.
+    pub fn reseal(tx: &mut Tx, kid: &str, private_sealed: &[u8]) {
+        "update signing_keys set private_sealed = $private_sealed where kid = $kid"
+    }
 }

@@ -83,10 +83,17 @@ impl Keys {
             .iter()
             .find(|row| row.state == "active")
             .context("no key is active")?;
-        let private = masters
-            .iter()
-            .find_map(|master| unseal(master, &active.kid, &active.private_sealed));
-        let private = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
+        let private = masters.iter().enumerate().find_map(|(age, master)| {
+            Some((age, unseal(master, &active.kid, &active.private_sealed)?))
+        });
+        let (age, private) = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
+        if age > 0 {
+            // Once every instance has the new secret the old one can go.
+            let sealed = seal(newest, &active.kid, &private)?;
+            let mut tx = db.begin().await?;
+            db::keys::reseal(&mut tx, &active.kid, &sealed).await?;
+            tx.commit().await?;
+        }
         let mut verifying = HashMap::new();
         for row in &rows {
             let jwk: Jwk = serde_json::from_value(row.public_jwk.0.clone())?;
@@ -125,6 +132,13 @@ impl Keys {
         self.masters
             .first()
             .map_or([0; 32], |master| mac(&master.otp, message))
+    }
+
+    /// What may have been kept of it, newest secret first.
+    pub fn otp_macs(&self, message: &[&[u8]]) -> impl Iterator<Item = [u8; 32]> {
+        self.masters
+            .iter()
+            .map(move |master| mac(&master.otp, message))
     }
 }
 
