@@ -21,6 +21,9 @@ pub struct Claims {
     pub sub: Uuid,
     pub exp: i64,
     pub iat: i64,
+    /// Ours have none; one that is there holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
     pub jti: Uuid,
     pub role: String,
     pub aal: String,
@@ -48,6 +51,7 @@ pub fn issue(app: &App, user: &User, session: &db::sessions::Session) -> Result<
         sub: user.id,
         exp,
         iat: now.unix(),
+        nbf: None,
         jti: Uuid::new_v4(),
         role: user.role.clone(),
         aal: session.aal.clone(),
@@ -117,5 +121,6 @@ fn verify(app: &App, token: &str) -> Option<Claims> {
         .ok()?
         .claims;
     let now = app.now().unix();
-    (claims.exp > now && claims.iat <= now + 60).then_some(claims)
+    let begun = claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) <= now + 60;
+    (claims.exp > now && begun).then_some(claims)
 }
