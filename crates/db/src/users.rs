@@ -62,8 +62,7 @@ sql! {
          returning {columns}"
     }
 
-    /// The address is proved to be theirs. `false` when it meanwhile became someone else's.
-    pub fn confirm_email(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
+    fn confirm(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
         "update users set email_confirmed_at = $now, updated_at = $now
          where id = $id and email_confirmed_at is null and not exists (
              select 1 from users other where other.email = users.email and other.email_confirmed_at is not null)"
@@ -97,6 +96,10 @@ sql! {
         "insert into identities (id, user_id, provider, issuer, subject, profile, last_sign_in_at, created_at, updated_at)
          values ($id, $user, $provider, $issuer, $subject, $profile, $now, $now, $now)
          on conflict (issuer, subject) do nothing"
+    }
+
+    fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) {
+        "update identities set profile = $profile, updated_at = $now where user_id = $user and issuer = $issuer"
     }
 
     /// Removes unconfirmed sign-ups older than `before`.
@@ -146,9 +149,7 @@ pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Opt
     );
     let user = created.await?;
     if let (Some(user), Some(email)) = (&user, new.email) {
-        let profile = Json(
-            serde_json::json!({"sub": user.id, "email": email, "email_verified": new.confirmed_at.is_some()}),
-        );
+        let profile = email_profile(user.id, email, new.confirmed_at.is_some());
         add_identity(
             tx,
             Uuid::now_v7(),
@@ -162,4 +163,18 @@ pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Opt
         .await?;
     }
     Ok(user)
+}
+
+/// The address is proved to be theirs. `false` when it meanwhile became someone else's.
+pub async fn confirm_email(tx: &mut Tx, id: Uuid, email: &str, now: Timestamp) -> Result<bool> {
+    let confirmed = confirm(tx, id, now).await?;
+    if confirmed {
+        set_profile(tx, id, "email", &email_profile(id, email, true), now).await?;
+    }
+    Ok(confirmed)
+}
+
+/// What GoTrue's clients read of the identity that an address is.
+fn email_profile(user: Uuid, email: &str, verified: bool) -> Json<Value> {
+    Json(serde_json::json!({"sub": user, "email": email, "email_verified": verified}))
 }

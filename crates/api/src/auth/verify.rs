@@ -57,7 +57,7 @@ async fn verify(
         return Err(Error::OtpExpired);
     };
     let confirmed = db::one_time_tokens::consume(&mut tx, token.id, now).await?
-        && db::users::confirm_email(&mut tx, token.user_id, now).await?;
+        && db::users::confirm_email(&mut tx, token.user_id, &email, now).await?;
     if !confirmed {
         return Err(Error::OtpExpired);
     }
