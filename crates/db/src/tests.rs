@@ -8,6 +8,8 @@ fn now() -> Timestamp {
 
 fn new_user(email: &str) -> users::NewUser<'_> {
     users::NewUser {
+        id: Uuid::now_v7(),
+        identity: Uuid::now_v7(),
         email: Some(email),
         confirmed_at: Some(now()),
         password_hash: Some("hash"),

@@ -113,6 +113,10 @@ sql! {
 /// What a sign-up brings.
 #[derive(Debug, Clone)]
 pub struct NewUser<'a> {
+    /// Their id.
+    pub id: Uuid,
+    /// That of the identity which their address is.
+    pub identity: Uuid,
     /// Lower case; `None` for an anonymous user.
     pub email: Option<&'a str>,
     /// When the address counts as proved from the start.
@@ -128,7 +132,6 @@ pub struct NewUser<'a> {
 /// Makes a user who signs in by e-mail, or an anonymous one, with the identity that GoTrue's clients
 /// expect to see; `None` when the address is confirmed to be someone else's.
 pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Option<User>> {
-    let id = Uuid::now_v7();
     let app_metadata = match new.email {
         Some(_) => serde_json::json!({"provider": "email", "providers": ["email"]}),
         None => serde_json::json!({}),
@@ -137,7 +140,7 @@ pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Opt
     let anonymous = new.email.is_none();
     let created = insert(
         tx,
-        id,
+        new.id,
         new.email,
         new.confirmed_at,
         new.password_hash,
@@ -152,7 +155,7 @@ pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Opt
         let profile = email_profile(user.id, email, new.confirmed_at.is_some());
         add_identity(
             tx,
-            Uuid::now_v7(),
+            new.identity,
             user.id,
             "email",
             "email",

@@ -127,15 +127,15 @@ impl Client {
     }
 }
 
-/// Signs a user in: a new session, whatever they brought with them.
+/// Signs a user in: a new session, whatever they brought with them. Gives the user as the row reads then.
 pub async fn open(
     app: &App,
     tx: &mut Tx,
-    user: &User,
+    user: User,
     method: &str,
     client: &Client,
-) -> Result<Session> {
-    let now = app.now();
+    now: Timestamp,
+) -> Result<(User, Session)> {
     let config = &app.config.auth;
     let absolute_expires_at = now + config.auth_session_absolute;
     let new = NewSession {
@@ -148,7 +148,12 @@ pub async fn open(
         absolute_expires_at,
     };
     db::users::signed_in(tx, user.id, now).await?;
-    Ok(db::sessions::create(tx, new, now).await?)
+    let session = db::sessions::create(tx, new, now).await?;
+    let user = User {
+        last_sign_in_at: Some(now),
+        ..user
+    };
+    Ok((user, session))
 }
 
 /// The tokens of a session as it stands.
@@ -163,12 +168,4 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
         refresh_token: refresh::encode(&app.keys, &session, session.refresh_counter),
         user: UserBody::new(user, identities),
     })
-}
-
-/// A user with this sign-in already noted, as the row will read.
-pub fn noted(user: User, now: Timestamp) -> User {
-    User {
-        last_sign_in_at: Some(now),
-        ..user
-    }
 }

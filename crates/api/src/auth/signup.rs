@@ -11,13 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use db::{
-    Tx,
-    users::{NewUser, User},
+    Timestamp, Tx,
+    users::{Identity, NewUser, User},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(signup))
@@ -65,56 +66,61 @@ async fn signup(
     )?;
     let hash = app.passwords.hash(&password).await?;
 
-    let now = app.now();
-    let autoconfirm = app.config.auth.autoconfirms(app.config.is_production());
-    let mut tx = app.db.begin().await?;
-    let new = NewUser {
+    let (id, identity) = (Uuid::now_v7(), Uuid::now_v7());
+    let new = |confirmed_at| NewUser {
+        id,
+        identity,
         email: Some(&email),
-        confirmed_at: autoconfirm.then_some(now),
+        confirmed_at,
         password_hash: Some(&hash),
         role: "authenticated",
         user_metadata: data.clone(),
     };
-    match (db::users::create(&mut tx, new, now).await?, autoconfirm) {
-        (Some(user), true) => {
-            let session = session::open(&app, &mut tx, &user, "password", &client).await?;
-            tx.commit().await?;
-            let user = session::noted(user, now);
-            Ok(Json(session::respond(&app, user, session).await?).into_response())
-        }
-        (None, true) => Err(Error::UserAlreadyExists),
-        (Some(user), false) => {
-            verify::send_code(&app, &mut tx, &user, &email).await?;
-            tx.commit().await?;
-            awaiting(&app, user).await
-        }
-        (None, false) => {
-            tell_owner(&app, &mut tx, &email).await?;
-            tx.commit().await?;
-            Ok(Json(look_alike(&app, &email, data)).into_response())
-        }
+    let now = app.now();
+    if app.config.auth.autoconfirms(app.config.is_production()) {
+        return signed_in(&app, new(Some(now)), "password", &client, now).await;
     }
+    let mut tx = app.db.begin().await?;
+    match db::users::create(&mut tx, new(None), now).await? {
+        Some(user) => verify::send_code(&app, &mut tx, &user, &email).await?,
+        None => tell_owner(&app, &mut tx, &email).await?,
+    }
+    tx.commit().await?;
+
+    Ok(Json(pending(new(None), now)).into_response())
+}
+
+/// Makes a user who need not prove anything first.
+async fn signed_in(
+    app: &App,
+    new: NewUser<'_>,
+    method: &str,
+    client: &session::Client,
+    now: Timestamp,
+) -> Result<Response> {
+    let mut tx = app.db.begin().await?;
+    let user = db::users::create(&mut tx, new, now)
+        .await?
+        .ok_or(Error::UserAlreadyExists)?;
+    let (user, session) = session::open(app, &mut tx, user, method, client, now).await?;
+    tx.commit().await?;
+    Ok(Json(session::respond(app, user, session).await?).into_response())
 }
 
 async fn anonymous(app: &App, data: Value, client: &session::Client) -> Result<Response> {
     if !app.config.auth.auth_anonymous {
         return Err(Error::AnonymousDisabled);
     }
-    let now = app.now();
-    let mut tx = app.db.begin().await?;
     let new = NewUser {
+        id: Uuid::now_v7(),
+        identity: Uuid::now_v7(),
         email: None,
         confirmed_at: None,
         password_hash: None,
         role: "authenticated",
         user_metadata: data,
     };
-    let user = db::users::create(&mut tx, new, now)
-        .await?
-        .ok_or(Error::UserAlreadyExists)?;
-    let session = session::open(app, &mut tx, &user, "anonymous", client).await?;
-    tx.commit().await?;
-    Ok(Json(session::respond(app, session::noted(user, now), session).await?).into_response())
+    signed_in(app, new, "anonymous", client, app.now()).await
 }
 
 /// Metadata is an object, or absent.
@@ -126,40 +132,31 @@ pub fn metadata(data: Option<Value>) -> Result<Value> {
     }
 }
 
-async fn awaiting(app: &App, user: User) -> Result<Response> {
-    let identities = db::users::identities(&app.db, user.id).await?;
-    let body = session::UserBody {
-        confirmation_sent_at: Some(app.now().into()),
-        ..session::UserBody::new(user, identities)
-    };
-    Ok(Json(body).into_response())
-}
-
-/// What an unknown address would have been answered, member for member; nothing of it exists.
-fn look_alike(app: &App, email: &str, data: Value) -> session::UserBody {
-    let now = app.now();
-    let id = uuid::Uuid::now_v7();
+/// What a sign-up that waits for its code is answered with, whether there is one or the address was
+/// taken: made of the request alone, so that not even the spelling of a number tells.
+fn pending(new: NewUser<'_>, now: Timestamp) -> session::UserBody {
+    let email = new.email.unwrap_or_default();
     let user = User {
-        id,
+        id: new.id,
         email: Some(email.to_owned()),
         email_confirmed_at: None,
         password_hash: None,
-        role: "authenticated".into(),
+        role: new.role.into(),
         app_metadata: db::Json(json!({"provider": "email", "providers": ["email"]})),
-        user_metadata: db::Json(data),
+        user_metadata: db::Json(new.user_metadata),
         is_anonymous: false,
         banned_until: None,
         last_sign_in_at: None,
         created_at: now,
         updated_at: now,
     };
-    let identity = db::users::Identity {
-        id: uuid::Uuid::now_v7(),
-        user_id: id,
+    let identity = Identity {
+        id: new.identity,
+        user_id: new.id,
         provider: "email".into(),
         issuer: "email".into(),
-        subject: id.to_string(),
-        profile: db::Json(json!({"sub": id, "email": email, "email_verified": false})),
+        subject: new.id.to_string(),
+        profile: db::Json(json!({"sub": new.id, "email": email, "email_verified": false})),
         last_sign_in_at: Some(now),
         created_at: now,
         updated_at: now,

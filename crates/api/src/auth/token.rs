@@ -97,8 +97,8 @@ async fn password(
     }
 
     let mut tx = app.db.begin().await?;
-    let session = session::open(app, &mut tx, &user, "password", client).await?;
+    let (user, session) = session::open(app, &mut tx, user, "password", client, now).await?;
     tx.commit().await?;
 
-    session::respond(app, session::noted(user, now), session).await
+    session::respond(app, user, session).await
 }

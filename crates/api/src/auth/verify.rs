@@ -64,21 +64,15 @@ async fn verify(
     let user = db::users::by_id(&app.db, token.user_id)
         .await?
         .ok_or(Error::OtpExpired)?;
-    let session = session::open(
-        &app,
-        &mut tx,
-        &user,
-        "otp",
-        &session::Client::new(address, &headers),
-    )
-    .await?;
+    let client = session::Client::new(address, &headers);
+    let (user, session) = session::open(&app, &mut tx, user, "otp", &client, now).await?;
     tx.commit().await?;
 
     let user = User {
         email_confirmed_at: Some(now),
-        ..session::noted(user, now)
+        ..user
     };
-    Ok(Json(session::respond(&app, user, session).await?))
+    session::respond(&app, user, session).await.map(Json)
 }
 
 /// Makes a code for this user's address and mails it, in the transaction that made the user.
