@@ -42,6 +42,11 @@ sql! {
         "select {columns} from users where id = $id"
     }
 
+    /// The user of this id, held against others until the transaction ends.
+    pub fn locked(tx: &mut Tx, id: Uuid) -> Option<User> {
+        "select {columns} from users where id = $id {postgres: for update}"
+    }
+
     /// Who holds this address: who confirmed it, else the newest who claims it.
     pub fn by_email(db: &Db, email: &str) -> Option<User> {
         "select {columns} from users where email = $email
@@ -78,6 +83,11 @@ sql! {
         "update users set password_hash = $hash, updated_at = $now where id = $id"
     }
 
+    /// Keeps a user out until then, or lets them in again.
+    pub fn set_banned_until(tx: &mut Tx, id: Uuid, until: Option<Timestamp>, now: Timestamp) {
+        "update users set banned_until = $until, updated_at = $now where id = $id"
+    }
+
     /// Replaces what the user keeps about themself.
     pub fn set_user_metadata(tx: &mut Tx, id: Uuid, metadata: &Json<Value>, now: Timestamp) {
         "update users set user_metadata = $metadata, updated_at = $now where id = $id"
@@ -107,6 +117,13 @@ sql! {
         "delete from users where id in (
              select id from users where email_confirmed_at is null and email is not null and last_sign_in_at is null
                                     and created_at < $before)"
+    }
+}
+
+impl User {
+    /// Whether they are kept out just now.
+    pub fn is_banned(&self, now: Timestamp) -> bool {
+        self.banned_until.is_some_and(|until| until > now)
     }
 }
 

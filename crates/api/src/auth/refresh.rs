@@ -139,7 +139,7 @@ pub async fn refresh(app: &App, token: &str) -> Result<session::Response> {
     let user = db::users::by_id(&app.db, session.user_id)
         .await?
         .ok_or(Error::RefreshTokenNotFound)?;
-    if user.banned_until.is_some_and(|until| until > now) {
+    if user.is_banned(now) {
         return Err(Error::UserBanned);
     }
     session::respond(

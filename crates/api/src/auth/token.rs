@@ -92,7 +92,7 @@ async fn password(
         return Err(Error::EmailNotConfirmed);
     }
     let now = app.now();
-    if user.banned_until.is_some_and(|until| until > now) {
+    if user.is_banned(now) {
         return Err(Error::UserBanned);
     }
 

@@ -61,17 +61,16 @@ async fn verify(
     if !confirmed {
         return Err(Error::OtpExpired);
     }
-    let user = db::users::by_id(&app.db, token.user_id)
+    let user = db::users::locked(&mut tx, token.user_id)
         .await?
         .ok_or(Error::OtpExpired)?;
+    if user.is_banned(now) {
+        return Err(Error::UserBanned);
+    }
     let client = session::Client::new(address, &headers);
     let (user, session) = session::open(&app, &mut tx, user, "otp", &client, now).await?;
     tx.commit().await?;
 
-    let user = User {
-        email_confirmed_at: Some(now),
-        ..user
-    };
     session::respond(&app, user, session).await.map(Json)
 }
 
