@@ -78,8 +78,8 @@ sql! {
         "update users set last_sign_in_at = $now where id = $id"
     }
 
-    /// Replaces the password's hash.
-    pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: &str, now: Timestamp) {
+    /// Replaces the password's hash; without one, nobody signs in by password.
+    pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: Option<&str>, now: Timestamp) {
         "update users set password_hash = $hash, updated_at = $now where id = $id"
     }
 
@@ -110,6 +110,16 @@ sql! {
 
     fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) {
         "update identities set profile = $profile, updated_at = $now where user_id = $user and issuer = $issuer"
+    }
+
+    /// Removes one sign-up that nobody confirmed.
+    pub fn delete_pending(tx: &mut Tx, id: Uuid) -> bool {
+        "delete from users where id = $id and email_confirmed_at is null and last_sign_in_at is null"
+    }
+
+    /// Removes every other sign-up that claims this address and can no longer be confirmed.
+    pub fn delete_rivals(tx: &mut Tx, email: &str, keep: Uuid) -> u64 {
+        "delete from users where email = $email and id <> $keep and email_confirmed_at is null and last_sign_in_at is null"
     }
 
     /// Removes unconfirmed sign-ups older than `before`.

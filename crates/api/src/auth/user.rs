@@ -75,7 +75,7 @@ async fn put(
         db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
     }
     if let Some(hash) = hash {
-        db::users::set_password_hash(&mut tx, user.id, &hash, now).await?;
+        db::users::set_password_hash(&mut tx, user.id, Some(&hash), now).await?;
         db::sessions::revoke_of_user(
             &mut tx,
             user.id,

@@ -61,6 +61,13 @@ async fn verify(
     if !confirmed {
         return Err(Error::OtpExpired);
     }
+    if db::users::delete_rivals(&mut tx, &email, token.user_id).await? > 0 {
+        // Someone else signed up with this address too, and who reads its mail cannot tell whose
+        // code came last: they get the account, but nothing that only a sign-up said.
+        let nothing = db::Json(serde_json::json!({}));
+        db::users::set_password_hash(&mut tx, token.user_id, None, now).await?;
+        db::users::set_user_metadata(&mut tx, token.user_id, &nothing, now).await?;
+    }
     let user = db::users::locked(&mut tx, token.user_id)
         .await?
         .ok_or(Error::OtpExpired)?;
