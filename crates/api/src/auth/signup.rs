@@ -20,6 +20,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+/// What a user may keep about themself.
+const MAX_METADATA_BYTES: usize = 4096;
+
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(signup))
 }
@@ -143,8 +146,33 @@ async fn anonymous(app: &App, data: Value, client: &session::Client) -> Result<R
 pub fn metadata(data: Option<Value>) -> Result<Value> {
     match data {
         None | Some(Value::Null) => Ok(json!({})),
-        Some(data @ Value::Object(_)) => Ok(data),
+        Some(data) if has_nul(&data) => Err(Error::invalid(
+            "data",
+            "has a NUL character, which cannot be kept",
+        )),
+        Some(data @ Value::Object(_)) => within_limit(data),
         Some(_) => Err(Error::invalid("data", "has to be an object")),
+    }
+}
+
+/// It travels in every access token, and servers on the way refuse headers that are too long.
+pub fn within_limit(metadata: Value) -> Result<Value> {
+    if metadata.to_string().len() > MAX_METADATA_BYTES {
+        let problem = format!("has to be at most {MAX_METADATA_BYTES} bytes of JSON in all");
+        return Err(Error::invalid("data", problem));
+    }
+    Ok(metadata)
+}
+
+/// PostgreSQL keeps no NUL, SQLite does: neither gets one.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 

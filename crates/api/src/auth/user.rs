@@ -2,6 +2,7 @@ use super::{password, session::UserBody, signup};
 use crate::{
     App, Error, Result,
     extract::{Auth, Json},
+    limit::Action,
 };
 use axum::extract::State;
 use db::users::User;
@@ -57,13 +58,7 @@ async fn put(
     {
         return Err(Error::invalid("email", "cannot be changed"));
     }
-    let metadata = match update.data {
-        Some(data) => Some(merged(
-            user.user_metadata.0.clone(),
-            signup::metadata(Some(data))?,
-        )),
-        None => None,
-    };
+    let data = signup::metadata(update.data)?;
     let hash = match &update.password {
         Some(new) => Some(new_hash(&app, &user, new, update.current_password.as_deref()).await?),
         None => None,
@@ -71,9 +66,11 @@ async fn put(
 
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    if let Some(metadata) = metadata {
-        db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
-    }
+    let user = db::users::locked(&mut tx, user.id)
+        .await?
+        .ok_or(Error::SessionEnded)?;
+    let metadata = signup::within_limit(merged(user.user_metadata.0, data))?;
+    db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
     if let Some(hash) = hash {
         db::users::set_password_hash(&mut tx, user.id, Some(&hash), now).await?;
         db::sessions::revoke_of_user(
@@ -97,10 +94,14 @@ async fn new_hash(app: &App, user: &User, new: &str, current: Option<&str>) -> R
     }
     if let Some(hash) = user.password_hash.as_deref() {
         let current = current.ok_or_else(|| Error::invalid("current_password", "is missing"))?;
+        // A session that was stolen is not a place to guess the password from.
+        app.limits
+            .check(Action::SignInAccount, user.email.as_deref().unwrap_or("-"))
+            .await?;
         if !app.passwords.verify(current, Some(hash)).await? {
             return Err(Error::InvalidCredentials);
         }
-        if current == new {
+        if password::same(current, new) {
             return Err(Error::SamePassword);
         }
     }
