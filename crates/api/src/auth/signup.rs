@@ -51,12 +51,12 @@ async fn signup(
 ) -> Result<Response> {
     let client = session::Client::new(address, &headers);
     let data = metadata(new.data)?;
-    let Some(email) = new.email.filter(|email| !email.trim().is_empty()) else {
-        return anonymous(&app, data, &client).await;
-    };
     if !app.config.auth.auth_signup {
         return Err(Error::SignupDisabled);
     }
+    let Some(email) = new.email.filter(|email| !email.trim().is_empty()) else {
+        return anonymous(&app, data, &client).await;
+    };
     let email = normalise_email(&email)
         .ok_or_else(|| Error::invalid("email", "is not an e-mail address"))?;
     let password = new
