@@ -366,12 +366,14 @@ impl Error {
         }
     }
 
-    /// Whether OpenAI's SDKs, which retry 409, 429 and every 5xx by themselves, should.
+    /// Whether the same request may fare better in a moment. OpenAI's SDKs do as they are told, also
+    /// where by themselves they would not try again (400, 401) or would (409, every 429).
     fn worth_retrying(&self) -> bool {
-        !matches!(
-            self,
-            Self::QuotaExceeded { .. } | Self::IdempotencyInFlight | Self::WebhookNotConfigured
-        )
+        match self {
+            Self::RateLimited { .. } | Self::RequestTimeout => true,
+            Self::WebhookNotConfigured => false,
+            _ => self.status(Dialect::OpenAi).is_server_error(),
+        }
     }
 
     /// The answer, in the dialect of the path it was asked on.
