@@ -30,8 +30,9 @@ create index messages_parent on messages (parent_id);
 create table generations (
     id                  uuid        not null primary key,
     user_id             uuid        not null references users (id) on delete cascade,
-    conversation_id     uuid        references conversations (id) on delete cascade,
-    message_id          uuid        references messages (id) on delete cascade,
+    -- Deleting what an answer is for does not undo what was set aside for it: that is still settled.
+    conversation_id     uuid        references conversations (id) on delete set null,
+    message_id          uuid        references messages (id) on delete set null,
     model               text        not null,
     owner               text        not null,
     lease_until         timestamptz not null,
