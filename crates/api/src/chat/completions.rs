@@ -273,7 +273,15 @@ fn replay(answer: String, streamed: bool, include_usage: bool) -> Response {
     let mut chunk: Value = serde_json::from_str(&answer).unwrap_or_default();
     let usage = chunk["usage"].take();
     let mut choice = chunk["choices"][0].take();
-    let message = choice["message"].take();
+    let mut message = choice["message"].take();
+    for (index, call) in message["tool_calls"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        call["index"] = index.into();
+    }
     let reason = choice["finish_reason"].take();
     chunk["object"] = "chat.completion.chunk".into();
     let mut line = |choices: Value, usage: Value| {

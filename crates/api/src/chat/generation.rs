@@ -162,27 +162,35 @@ impl Answer {
         }
     }
 
-    /// Pieces of a call carry its index; some servers leave it out and send whole calls.
+    /// A piece goes on with the call of its index. Some servers leave the index out, or give all calls
+    /// the same, and send calls whole: what has an id or a name of its own begins a call there.
     fn take_tool_call(&mut self, piece: &Value) {
-        let index = piece
-            .get("index")
-            .and_then(Value::as_u64)
-            .map_or(self.tool_calls.len(), |index| index as usize);
-        let Some(call) = self.tool_calls.get_mut(index) else {
-            let mut call = piece.clone();
-            if let Some(members) = call.as_object_mut() {
-                members.remove("index");
-            }
-            self.tool_calls.push(call);
-            return;
-        };
-        let more = piece
-            .pointer("/function/arguments")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if let Some(Value::String(arguments)) = call.pointer_mut("/function/arguments") {
-            arguments.push_str(more);
+        fn word<'a>(call: &'a Value, path: &str) -> &'a str {
+            call.pointer(path).and_then(Value::as_str).unwrap_or("")
         }
+        let (id, index) = (word(piece, "/id"), piece.get("index"));
+        let more = word(piece, "/function/arguments");
+        let goes_on = |call: &&mut Value| {
+            call.get("index") == index
+                && (id.is_empty() || id == word(call, "/id"))
+                && (index.is_some() || word(piece, "/function/name").is_empty())
+        };
+        if let Some(call) = self.tool_calls.iter_mut().rev().find(goes_on) {
+            if let Some(Value::String(arguments)) = call.pointer_mut("/function/arguments") {
+                arguments.push_str(more);
+            }
+        } else if piece.get("function").is_some_and(Value::is_object) {
+            let mut call = piece.clone();
+            call["function"]["arguments"] = more.into();
+            self.tool_calls.push(call);
+        }
+    }
+
+    /// Where the provider does not say.
+    fn estimated_tokens(&self) -> i64 {
+        let calls = self.tool_calls.iter().map(Value::to_string);
+        let calls = calls.map(|call| llm::estimate_tokens(&call)).sum::<i64>();
+        llm::estimate_tokens(&self.text) + llm::estimate_tokens(&self.refusal) + calls
     }
 
     fn is_empty(&self) -> bool {
@@ -200,7 +208,11 @@ impl Answer {
         };
         let mut message = serde_json::json!({"role": "assistant", "content": text(&self.text), "refusal": text(&self.refusal)});
         if !self.tool_calls.is_empty() {
-            message["tool_calls"] = self.tool_calls.clone().into();
+            let mut calls = self.tool_calls.clone();
+            for members in calls.iter_mut().filter_map(Value::as_object_mut) {
+                members.remove("index");
+            }
+            message["tool_calls"] = calls.into();
         }
         message
     }
@@ -403,7 +415,7 @@ pub async fn close(
         None => (
             Usage {
                 input: generation.prompt_tokens,
-                output: llm::estimate_tokens(&answer.text),
+                output: answer.estimated_tokens(),
             },
             "estimated",
         ),
