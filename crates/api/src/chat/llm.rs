@@ -318,6 +318,12 @@ fn take(
             let mut delta = delta.clone();
             delta.remove("role");
             delta.retain(|_, value| !value.is_null() && value != "");
+            for value in delta.values_mut() {
+                // No text column of PostgreSQL's takes it: the answer could never be settled.
+                if let Value::String(text) = value {
+                    text.retain(|c| c != '\0');
+                }
+            }
             if !delta.is_empty() {
                 ready.push_back(Said::Delta(delta));
             }
