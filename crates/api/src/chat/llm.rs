@@ -62,6 +62,10 @@ pub enum Failure {
     Refused(String),
     /// It ended without saying that it had finished.
     Truncated,
+    /// Not its doing: this process is told to end.
+    Draining,
+    /// Nor this: the answer was taken for abandoned, and settled as such.
+    Interrupted,
 }
 
 impl Failure {
@@ -70,8 +74,14 @@ impl Failure {
             Self::Unavailable { .. } => "llm_unavailable",
             Self::TimedOut => "llm_timeout",
             Self::Refused(_) => "llm_refused",
-            Self::Truncated => "truncated",
+            Self::Truncated => "llm_truncated",
+            Self::Draining => "server_draining",
+            Self::Interrupted => "interrupted",
         }
+    }
+
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Refused(_))
     }
 }
 
@@ -81,9 +91,35 @@ impl From<Failure> for Error {
             Failure::Unavailable { retry_after } => Self::LlmUnavailable { retry_after },
             Failure::TimedOut => Self::LlmTimeout,
             Failure::Refused(why) => Self::LlmRefused(why),
-            Failure::Truncated => Self::LlmUnavailable {
+            Failure::Truncated | Failure::Draining | Failure::Interrupted => Self::LlmUnavailable {
                 retry_after: Duration::from_secs(1),
             },
+        }
+    }
+}
+
+/// An attempt that came to nothing.
+struct Failed {
+    failure: Failure,
+    /// The pause after which it may be tried again.
+    again_after: Option<Duration>,
+    /// Whether others would fare the same: one user's odd request must not cost them theirs.
+    counts: bool,
+}
+
+impl Failed {
+    fn passing(failure: Failure) -> Self {
+        Self {
+            failure,
+            again_after: Some(Duration::ZERO),
+            counts: true,
+        }
+    }
+
+    fn lasting(failure: Failure) -> Self {
+        Self {
+            again_after: None,
+            ..Self::passing(failure)
         }
     }
 }
@@ -132,27 +168,29 @@ impl Llm {
         request.insert("stream_options".into(), json!({"include_usage": true}));
         let mut attempt = 1;
         loop {
-            let (failure, again_after) = match self.attempt(&request).await {
+            let failed = match self.attempt(&request).await {
                 Ok(answer) => {
                     self.failures.store(0, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(failed) => failed,
             };
-            self.note(&failure, now);
-            match again_after.filter(|pause| attempt < ATTEMPTS && *pause <= MAX_PAUSE) {
-                Some(pause) => tokio::time::sleep(pause.max(jittered(attempt))).await,
-                None => return Err(failure),
+            if failed.counts {
+                self.note_failure(now);
+            }
+            let may_again = attempt < ATTEMPTS && !self.is_degraded(now);
+            match failed.again_after {
+                Some(pause) if may_again && pause <= MAX_PAUSE => {
+                    tokio::time::sleep(pause.max(jittered(attempt))).await
+                }
+                _ => return Err(failed.failure),
             }
             attempt += 1;
         }
     }
 
-    /// One request, up to the first word. A failure comes with the pause after which it may be tried again.
-    async fn attempt(
-        &self,
-        request: &Map<String, Value>,
-    ) -> Result<Answer, (Failure, Option<Duration>)> {
+    /// One request, up to the first word.
+    async fn attempt(&self, request: &Map<String, Value>) -> Result<Answer, Failed> {
         let mut call = self
             .client
             .post(format!("{}/chat/completions", self.base_url))
@@ -160,39 +198,30 @@ impl Llm {
         // A server without a key of its own, and the simulated one, want to see one all the same.
         call = call.bearer_auth(self.key.as_ref().map_or("simulated", Secret::expose));
         let response = match tokio::time::timeout(self.patience, call.send()).await {
-            Err(_) => return Err((Failure::TimedOut, None)),
+            Err(_) => return Err(Failed::lasting(Failure::TimedOut)),
             Ok(Err(error)) => {
                 tracing::warn!(error = %error.without_url(), "the language model cannot be reached");
-                return Err((
-                    Failure::Unavailable {
-                        retry_after: Duration::from_secs(1),
-                    },
-                    Some(Duration::ZERO),
-                ));
+                return Err(Failed::passing(Failure::Unavailable {
+                    retry_after: Duration::from_secs(1),
+                }));
             }
             Ok(Ok(response)) => response,
         };
         if !response.status().is_success() {
-            return Err(refusal(response).await);
+            return Err(refusal(response, self.patience).await);
         }
         let mut answer = said(response, self.patience);
         match answer.next().await {
             Some(Ok(first)) => Ok(Box::pin(
                 futures_util::stream::once(async { Ok(first) }).chain(answer),
             )),
-            Some(Err(failure @ (Failure::Truncated | Failure::Unavailable { .. }))) => {
-                Err((failure, Some(Duration::ZERO)))
-            }
-            Some(Err(failure)) => Err((failure, None)),
-            None => Err((Failure::Truncated, Some(Duration::ZERO))),
+            Some(Err(Failure::TimedOut)) => Err(Failed::lasting(Failure::TimedOut)),
+            Some(Err(failure)) => Err(Failed::passing(failure)),
+            None => Err(Failed::passing(Failure::Truncated)),
         }
     }
 
-    /// Only the provider's own failures count: one user's odd request must not cost the others theirs.
-    fn note(&self, failure: &Failure, now: Timestamp) {
-        if matches!(failure, Failure::Refused(_)) {
-            return;
-        }
+    fn note_failure(&self, now: Timestamp) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= TOLERATED {
             self.failures.store(0, Ordering::Relaxed);
             self.left_alone_until
@@ -210,14 +239,15 @@ fn jittered(attempt: u32) -> Duration {
 }
 
 /// What a status other than 2xx means. Our key's trouble (401, 402, 403) is never the user's.
-async fn refusal(response: reqwest::Response) -> (Failure, Option<Duration>) {
+async fn refusal(response: reqwest::Response, patience: Duration) -> Failed {
     let status = response.status().as_u16();
     let retry_after = response
         .headers()
         .get("retry-after")
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let body: Value = response.json().await.unwrap_or_default();
+    let body = tokio::time::timeout(patience, response.json::<Value>()).await;
+    let body = body.map_or(Value::Null, Result::unwrap_or_default);
     let error = body
         .get("error")
         .or_else(|| body.get(0)?.get("error"))
@@ -229,13 +259,21 @@ async fn refusal(response: reqwest::Response) -> (Failure, Option<Duration>) {
         retry_after: retry_after.unwrap_or(Duration::from_secs(1)),
     };
     match status {
-        400 | 413 | 422 => (
-            Failure::Refused(word("message").chars().take(300).collect()),
-            None,
-        ),
-        429 if out_of_money => (unavailable, None),
-        408 | 409 | 425 | 429 | 500..=599 => (unavailable, Some(retry_after.unwrap_or_default())),
-        _ => (unavailable, None),
+        400 | 413 | 422 => Failed {
+            counts: false,
+            ..Failed::lasting(Failure::Refused(
+                word("message").chars().take(300).collect(),
+            ))
+        },
+        429 if out_of_money => Failed::lasting(unavailable),
+        408 | 409 | 425 | 429 | 500..=599 => Failed {
+            again_after: Some(retry_after.unwrap_or_default()),
+            ..Failed::passing(unavailable)
+        },
+        _ => Failed {
+            counts: matches!(status, 401..=403),
+            ..Failed::lasting(unavailable)
+        },
     }
 }
 
