@@ -37,11 +37,17 @@ impl Event {
         !matches!(self, Self::Delta(_))
     }
 
-    /// The text of a delta.
-    pub fn text(&self) -> Option<&str> {
+    /// Bytes of what the provider said.
+    fn size(&self) -> usize {
         match self {
-            Self::Delta(delta) => delta.get("content")?.as_str(),
-            _ => None,
+            Self::Delta(delta) => delta
+                .values()
+                .map(|said| {
+                    said.as_str()
+                        .map_or_else(|| said.to_string().len(), str::len)
+                })
+                .sum(),
+            _ => 0,
         }
     }
 }
@@ -76,7 +82,7 @@ impl Log {
 
     /// Adds an event. `false` when the answer is longer than any answer may be.
     pub fn push(&self, event: Event) -> bool {
-        let size = event.text().map_or(256, str::len);
+        let size = event.size();
         let mut events = self.events();
         events.push(Arc::new(event));
         self.published.send_replace(events.len());
