@@ -315,7 +315,10 @@ fn events(accepted: Accepted) -> impl Stream<Item = String> + Send + 'static {
         let text = match &*next {
             Event::Delta(delta) => match delta.get("content").and_then(Value::as_str) {
                 Some(text) => event(generation, seq, "delta", &json!({"text": text})),
-                None => event(generation, seq, "tool_call", &Value::Object(delta.clone())),
+                None => match delta.get("reasoning_content").and_then(Value::as_str) {
+                    Some(text) => event(generation, seq, "reasoning", &json!({"text": text})),
+                    None => event(generation, seq, "tool_call", &Value::Object(delta.clone())),
+                },
             },
             Event::Finish { reason, usage } => event(
                 generation,
