@@ -1,7 +1,7 @@
 use super::{
     Form,
     generation::{self, Accepted, Answer, Asked},
-    llm::{Usage, estimate_tokens},
+    llm::{Failure, Usage, estimate_tokens},
     plain::usage_body,
     sse,
     stream::{Event, Reader, StopOnDrop},
@@ -94,11 +94,8 @@ async fn completions(State(app): State<App>, auth: Auth, request: Request) -> Re
     }
     let (answer, reason, usage) = accepted.whole().await?;
     drop(guard);
-    if reason == "truncated" {
-        // To these clients an answer without its end is a failure that they retry.
-        return Err(Error::LlmUnavailable {
-            retry_after: std::time::Duration::from_secs(1),
-        });
+    if !Form::Completion.holds(&reason) {
+        return Err(Failure::Truncated.into());
     }
     Ok(Json(completion(
         accepted.generation,
@@ -235,10 +232,9 @@ fn chunks(
                     json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}]),
                     Value::Null,
                 ),
-                Event::Finish { reason, .. } if reason == "truncated" => failure(
-                    "llm_truncated",
-                    "The language model ended before it had finished.",
-                ),
+                Event::Finish { reason, .. } if reason == "truncated" => {
+                    failure(&Failure::Truncated)
+                }
                 Event::Finish { reason, usage } => {
                     let mut text = chunk(
                         json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": openai_reason(reason)}]),
@@ -249,7 +245,7 @@ fn chunks(
                     }
                     text + "data: [DONE]\n\n"
                 }
-                Event::Error { code, message, .. } => failure(code, message),
+                Event::Error(error) => failure(error),
             };
             Some((text, reading))
         }
@@ -258,7 +254,8 @@ fn chunks(
 }
 
 /// What makes every OpenAI SDK throw in the middle of a stream.
-fn failure(code: &str, message: &str) -> String {
+fn failure(failure: &Failure) -> String {
+    let (code, message) = (failure.code(), Error::from(failure.clone()).to_string());
     format!(
         "data: {}\n\n",
         json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}})

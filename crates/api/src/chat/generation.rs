@@ -242,10 +242,12 @@ impl Producer {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        let stop = self.log.stop.clone();
+        let (app, stop) = (self.app.clone(), self.log.stop.clone());
+        let lost = hold_lease(&app, self.log.generation);
         let end = tokio::select! {
             end = self.produce(request, since) => end,
             () = stop.cancelled() => End::Stopped,
+            () = lost => End::Failed(Failure::Interrupted),
             () = tokio::time::sleep(total) => End::Failed(Failure::TimedOut),
         };
         let outcome = match &end {
@@ -257,14 +259,19 @@ impl Producer {
             .increment(1);
         metrics::histogram!("llm_request_duration_seconds", "model" => model)
             .record(since.elapsed().as_secs_f64());
-        let last = self.last_event(end);
+        let outcome = self.outcome(end);
         // What a client is told is over has to be on disk: until it is, it is not told.
         let mut pause = Duration::from_millis(100);
-        while let Err(error) = self.settle(&last, keyed.as_ref()).await {
-            tracing::error!(generation = %self.log.generation, %error, "an answer cannot be settled yet");
+        let last = loop {
+            match self.settle(&outcome, keyed.as_ref()).await {
+                Ok(last) => break last,
+                Err(error) => {
+                    tracing::error!(generation = %self.log.generation, %error, "an answer cannot be settled yet")
+                }
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
-        }
+        };
         self.log.push(last);
         self.app.streams.close(self.log.generation);
     }
@@ -293,109 +300,99 @@ impl Producer {
                 Err(failure) => return End::Failed(failure),
             }
             if kept.elapsed() >= CHECKPOINT {
-                if !self.checkpoint().await {
-                    return End::Stopped;
-                }
+                // A database that is away for a moment does not end the answer.
+                let _ = self.checkpoint().await;
                 kept = Instant::now();
             }
         }
         finish.map_or(End::Failed(Failure::Truncated), End::Finished)
     }
 
-    /// Puts what has come on disk and keeps the lease. `false` when someone else settled the answer.
-    async fn checkpoint(&self) -> bool {
-        let kept = async {
-            let mut tx = self.app.db.begin().await?;
-            let ours = db::generations::extend(
-                &mut tx,
-                self.log.generation,
-                &self.app.instance,
-                self.app.now() + LEASE,
-            )
-            .await?;
-            if let Some(place) = self.place {
-                db::conversations::checkpoint(&mut tx, place.message, &self.answer.text).await?;
+    /// Puts what has come on disk.
+    async fn checkpoint(&self) -> Result<(), db::Error> {
+        let Some(place) = self.place else {
+            return Ok(());
+        };
+        let mut tx = self.app.db.begin().await?;
+        db::conversations::checkpoint(&mut tx, place.message, &self.answer.text).await?;
+        tx.commit().await
+    }
+
+    /// Why it ended, or why there is nothing to show for it.
+    fn outcome(&self, end: End) -> Result<String, Failure> {
+        match end {
+            End::Finished(reason) => Ok(reason),
+            End::Stopped if self.app.draining.is_cancelled() => Err(Failure::Draining),
+            End::Stopped => Ok("stopped".into()),
+            End::Failed(Failure::Truncated) if !self.answer.is_empty() => Ok("truncated".into()),
+            End::Failed(failure) => Err(failure),
+        }
+    }
+
+    /// Settles everything, and gives what clients may now be told.
+    async fn settle(
+        &self,
+        outcome: &Result<String, Failure>,
+        keyed: Option<&Keyed>,
+    ) -> Result<Event> {
+        let (reason, code) = match outcome {
+            Ok(reason) => (reason.as_str(), None),
+            Err(failure) => ("error", Some(failure.code())),
+        };
+        let mut tx = self.app.db.begin().await?;
+        let id = self.log.generation;
+        let Some(generation) =
+            db::generations::finish(&mut tx, id, reason, code, self.app.now()).await?
+        else {
+            return Ok(Event::Error(Failure::Interrupted));
+        };
+        let status = status(outcome, &self.answer);
+        let usage = close(&self.app, &mut tx, &generation, &self.answer, status).await?;
+        match (keyed, outcome) {
+            (Some(keyed), Ok(reason)) if keyed.form.holds(reason) => {
+                let form = keyed.form;
+                let kept = form.answer(&generation, self.place, &self.answer, reason, usage);
+                keyed.complete(&self.app, &mut tx, &kept).await?;
             }
+            (Some(keyed), _) => keyed.release(&mut tx).await?,
+            (None, _) => {}
+        }
+        tx.commit().await?;
+        Ok(match outcome {
+            Ok(reason) => Event::Finish {
+                reason: reason.clone(),
+                usage,
+            },
+            Err(failure) => Event::Error(failure.clone()),
+        })
+    }
+}
+
+/// Keeps the lease for as long as it is ours, however silent the provider; ends when it is lost.
+async fn hold_lease(app: &App, generation: Uuid) {
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        let extended = async {
+            let mut tx = app.db.begin().await?;
+            let until = app.now() + LEASE;
+            let ours = db::generations::extend(&mut tx, generation, &app.instance, until).await?;
             tx.commit().await?;
             Ok::<_, db::Error>(ours)
         };
-        // A database that is away for a moment does not end the answer.
-        kept.await.unwrap_or(true)
-    }
-
-    fn last_event(&self, end: End) -> Event {
-        let usage = self.answer.usage.unwrap_or_default();
-        match end {
-            End::Finished(reason) => Event::Finish { reason, usage },
-            End::Stopped if self.app.draining.is_cancelled() => Event::Error {
-                code: "server_draining",
-                message: "The server restarts. Ask again.".into(),
-                retryable: true,
-                usage,
-            },
-            End::Stopped => Event::Finish {
-                reason: "stopped".into(),
-                usage,
-            },
-            End::Failed(Failure::Truncated) if !self.answer.is_empty() => Event::Finish {
-                reason: "truncated".into(),
-                usage,
-            },
-            End::Failed(failure) => {
-                let (code, retryable) = (failure.code(), !matches!(failure, Failure::Refused(_)));
-                Event::Error {
-                    code,
-                    message: Error::from(failure).to_string(),
-                    retryable,
-                    usage,
-                }
-            }
+        if let Ok(false) = extended.await {
+            return;
         }
-    }
-
-    async fn settle(&self, last: &Event, keyed: Option<&Keyed>) -> Result<()> {
-        let (reason, code) = match last {
-            Event::Finish { reason, .. } => (reason.as_str(), None),
-            Event::Error { code, .. } => ("error", Some(*code)),
-            Event::Delta(_) => return Ok(()),
-        };
-        let mut tx = self.app.db.begin().await?;
-        let Some(generation) =
-            db::generations::finish(&mut tx, self.log.generation, reason, code, self.app.now())
-                .await?
-        else {
-            return Ok(());
-        };
-        let usage = close(
-            &self.app,
-            &mut tx,
-            &generation,
-            &self.answer,
-            status(last, &self.answer),
-        )
-        .await?;
-        if let Some(keyed) = keyed {
-            match last {
-                Event::Finish { reason, .. } => {
-                    let accepted = keyed.form.answer(&generation, &self.answer, reason, usage);
-                    keyed.complete(&self.app, &mut tx, &accepted).await?;
-                }
-                _ => keyed.release(&mut tx).await?,
-            }
-        }
-        tx.commit().await?;
-        Ok(())
     }
 }
 
 /// What a stored answer is said to be. Cut off is never passed off as finished.
-fn status(last: &Event, answer: &Answer) -> &'static str {
-    match last {
-        Event::Finish { reason, .. } if reason == "stopped" => "stopped",
-        Event::Finish { reason, .. } if reason == "truncated" => "truncated",
-        Event::Finish { .. } => "complete",
-        _ if answer.is_empty() => "failed",
-        _ => "truncated",
+fn status(outcome: &Result<String, Failure>, answer: &Answer) -> &'static str {
+    match outcome.as_deref() {
+        Ok("stopped") => "stopped",
+        Ok("truncated") => "truncated",
+        Ok(_) => "complete",
+        Err(_) if answer.is_empty() => "failed",
+        Err(_) => "truncated",
     }
 }
 
@@ -481,23 +478,9 @@ impl Accepted {
             match &*event {
                 Event::Delta(delta) => answer.take(delta),
                 Event::Finish { reason, usage } => return Ok((answer, reason.clone(), *usage)),
-                Event::Error { code, message, .. } => {
-                    return Err(match *code {
-                        "llm_timeout" => Error::LlmTimeout,
-                        "llm_refused" => Error::LlmRefused(
-                            message
-                                .trim_start_matches("The language model refused this request: ")
-                                .to_owned(),
-                        ),
-                        _ => Error::LlmUnavailable {
-                            retry_after: Duration::from_secs(1),
-                        },
-                    });
-                }
+                Event::Error(failure) => return Err(failure.clone().into()),
             }
         }
-        Err(Error::LlmUnavailable {
-            retry_after: Duration::from_secs(1),
-        })
+        Err(Failure::Interrupted.into())
     }
 }

@@ -110,23 +110,21 @@ pub enum Form {
 }
 
 impl Form {
+    /// Whether an answer that ended so is one. Cut off, it is a failure to OpenAI's clients, who retry.
+    fn holds(self, reason: &str) -> bool {
+        self == Self::Plain || reason != "truncated"
+    }
+
     fn answer(
         self,
         generation: &db::generations::Generation,
+        place: Option<generation::Place>,
         answer: &generation::Answer,
         reason: &str,
         usage: llm::Usage,
     ) -> serde_json::Value {
-        match (self, generation.conversation_id.zip(generation.message_id)) {
-            (Self::Plain, Some((conversation, message))) => plain::plain(
-                &answer.text,
-                reason,
-                usage,
-                generation::Place {
-                    conversation,
-                    message,
-                },
-            ),
+        match (self, place) {
+            (Self::Plain, Some(place)) => plain::plain(&answer.text, reason, usage, place),
             _ => completions::completion(
                 generation.id,
                 generation.created_at,

@@ -326,16 +326,15 @@ fn events(accepted: Accepted) -> impl Stream<Item = String> + Send + 'static {
                 "finish",
                 &json!({"reason": reason, "message_id": place.map(|p| p.message), "usage": usage_body(*usage)}),
             ),
-            Event::Error {
-                code,
-                message,
-                retryable,
-                ..
-            } => event(
+            Event::Error(failure) => event(
                 generation,
                 seq,
                 "error",
-                &json!({"code": code, "message": message, "retryable": retryable}),
+                &json!({
+                    "code": failure.code(),
+                    "message": Error::from(failure.clone()).to_string(),
+                    "retryable": failure.is_retryable(),
+                }),
             ),
         };
         Some((text, reader))

@@ -1,6 +1,6 @@
 //! The log of one answer. One producer appends to it; clients are readers, each at its own place,
 //! who can come late, leave, and slow nobody down.
-use super::llm::Usage;
+use super::llm::{Failure, Usage};
 use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
@@ -24,12 +24,7 @@ pub enum Event {
     /// It is over, and on disk.
     Finish { reason: String, usage: Usage },
     /// It is over, without what was asked for; what came of it is on disk.
-    Error {
-        code: &'static str,
-        message: String,
-        retryable: bool,
-        usage: Usage,
-    },
+    Error(Failure),
 }
 
 impl Event {
