@@ -136,7 +136,7 @@ both_engines! {
         for (attempt, pause) in BACK_OFF.into_iter().enumerate() {
             works.work().await;
             assert_eq!(works.begun(), attempt + 1);
-            let due = db::jobs::next_due_at(&works.app.db).await.unwrap().unwrap().since(works.app.now());
+            let due = db::jobs::next_due_at(&works.app.db, works.app.now()).await.unwrap().unwrap().since(works.app.now());
             assert!(pause.mul_f64(0.8) <= due && due <= pause.mul_f64(1.2), "{attempt}: {due:?}");
             works.later(due - Duration::from_micros(1));
             works.work().await;
