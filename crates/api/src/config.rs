@@ -73,7 +73,7 @@ pub struct Core {
     pub database_max_connections: std::num::NonZeroU32,
 
     /// Seconds to wait for a connection before a request is answered 503.
-    #[arg(long, value_parser = seconds, default_value = "3")]
+    #[arg(long, value_parser = some_seconds, default_value = "3")]
     pub database_acquire_timeout: Duration,
 
     /// Seconds after which PostgreSQL ends a statement.
@@ -205,6 +205,15 @@ impl Config {
         self.chat.check(self.is_production(), problems);
         self.billing.check(self.is_production(), problems, warnings);
         self.mail.check(self.is_production(), &self.auth, problems);
+        self.telemetry.check(problems);
+        let redis = self.core.redis_url.as_ref().map(Secret::expose);
+        if redis.is_some_and(|url| redis::Client::open(url).is_err()) {
+            problems.push(Problem::new(
+                "REDIS_URL",
+                "cannot be read",
+                "Write redis://user:password@host:6379, or rediss:// for TLS, with special characters percent-encoded.",
+            ));
+        }
         if !self.is_production() {
             return;
         }
@@ -345,6 +354,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|s| *s <= 10 * 365 * 86_400)
         .map(Duration::from_secs)
         .ok_or_else(|| "at most ten years".into())
+}
+
+/// The same, where none at all would be a mistake.
+pub fn some_seconds(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("at least one second".into()),
+        some => Ok(some),
+    }
 }
 
 fn millis(text: &str) -> Result<Duration, String> {

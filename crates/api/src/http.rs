@@ -1,7 +1,7 @@
 //! The way of a request through the layers, outermost first, and what each is for.
 use crate::{
     App, Error,
-    config::{Problem, seconds},
+    config::{Problem, some_seconds},
     error::{Dialect, Refusal},
 };
 use axum::{
@@ -45,12 +45,12 @@ pub struct Config {
     pub trusted_proxy: Option<TrustedProxy>,
 
     /// Seconds for a request that is not a stream.
-    #[arg(long, value_parser = seconds, default_value = "60")]
+    #[arg(long, value_parser = some_seconds, default_value = "60")]
     pub request_timeout: Duration,
 
     /// Open connections at most; further ones wait.
-    #[arg(long, default_value_t = 10_000)]
-    pub max_connections: u32,
+    #[arg(long, default_value = "10000")]
+    pub max_connections: std::num::NonZeroU32,
 
     /// Overrides of rate limits as `action=requests/period`, separated by commas, for example `api=1000/15m,sign_in=20/1m`; `off` turns all off. The actions and their defaults are in docs/operating.md.
     #[arg(long, default_value = "")]

@@ -1,5 +1,9 @@
 //! Logs, metrics, Sentry and, behind the feature `otel`, traces.
-use crate::{App, config::Secret, http::Flow};
+use crate::{
+    App,
+    config::{Problem, Secret},
+    http::Flow,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use sentry::integrations::{
     tower::{NewSentryLayer, SentryHttpLayer},
@@ -41,6 +45,19 @@ pub struct Config {
     /// Where traces go, when built with the feature `otel`.
     #[arg(long)]
     pub otel_exporter_otlp_endpoint: Option<url::Url>,
+}
+
+impl Config {
+    pub fn check(&self, problems: &mut Vec<Problem>) {
+        let dsn = self.sentry_dsn.as_ref().map(Secret::expose);
+        if dsn.is_some_and(|dsn| dsn.parse::<sentry::types::Dsn>().is_err()) {
+            problems.push(Problem::new(
+                "SENTRY_DSN",
+                "cannot be read",
+                "Copy it from the project's settings, under Client Keys: https://key@host/number.",
+            ));
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -128,13 +145,7 @@ fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {
 }
 
 fn start_sentry(config: &crate::Config, dsn: &Secret) -> Option<sentry::ClientInitGuard> {
-    let dsn = match dsn.expose().parse::<sentry::types::Dsn>() {
-        Ok(dsn) => dsn,
-        Err(error) => {
-            eprintln!("SENTRY_DSN cannot be read ({error}); nothing is reported");
-            return None;
-        }
-    };
+    let dsn: sentry::types::Dsn = dsn.expose().parse().ok()?;
     let environment = if config.is_production() {
         "production"
     } else {

@@ -2,7 +2,7 @@
 //! <https://github.com/supabase/auth/blob/master/openapi.yaml>
 use crate::{
     App,
-    config::{Problem, Secret, seconds},
+    config::{Problem, Secret, seconds, some_seconds},
 };
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -72,11 +72,11 @@ pub struct Config {
     pub auth_otp_length: u8,
 
     /// Seconds that a mailed code is good for.
-    #[arg(long, value_parser = seconds, default_value = "600")]
+    #[arg(long, value_parser = some_seconds, default_value = "600")]
     pub auth_otp_ttl: Duration,
 
     /// Seconds that an access token is good for.
-    #[arg(long, value_parser = seconds, default_value = "3600")]
+    #[arg(long, value_parser = some_seconds, default_value = "3600")]
     pub auth_access_ttl: Duration,
 
     /// Seconds in which a refresh token used twice gives the same new one: parallel requests, lost answers.
@@ -84,11 +84,11 @@ pub struct Config {
     pub auth_refresh_reuse_interval: Duration,
 
     /// A session ends when it is not refreshed for so long.
-    #[arg(long, value_parser = seconds, default_value = "30d")]
+    #[arg(long, value_parser = some_seconds, default_value = "30d")]
     pub auth_session_idle: Duration,
 
     /// A session ends after so long at the latest.
-    #[arg(long, value_parser = seconds, default_value = "180d")]
+    #[arg(long, value_parser = some_seconds, default_value = "180d")]
     pub auth_session_absolute: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! Chat: one generation, one log of events, several encodings of it.
 use crate::{
     App,
-    config::{Problem, Secret, seconds},
+    config::{Problem, Secret, some_seconds},
     extract::Auth,
 };
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub struct Config {
     pub llm_model: String,
 
     /// Seconds that the model may be silent, before the first word and between words; an answer may take ten times as long in all.
-    #[arg(long, value_parser = seconds, default_value = "30")]
+    #[arg(long, value_parser = some_seconds, default_value = "30")]
     pub llm_timeout: Duration,
 
     /// Tokens of an answer at most.

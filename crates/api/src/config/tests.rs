@@ -408,6 +408,31 @@ fn durations_have_units() {
 }
 
 #[test]
+fn what_would_never_answer_is_refused() {
+    for name in [
+        "REQUEST_TIMEOUT",
+        "MAX_CONNECTIONS",
+        "LLM_TIMEOUT",
+        "DATABASE_ACQUIRE_TIMEOUT",
+        "DATABASE_MAX_CONNECTIONS",
+        "AUTH_ACCESS_TTL",
+        "AUTH_OTP_TTL",
+        "AUTH_SESSION_IDLE",
+        "AUTH_SESSION_ABSOLUTE",
+    ] {
+        assert_eq!(refused(&[(name, "0")]), [name]);
+    }
+    for (name, value) in [
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("SENTRY_DSN", "https://sentry.io"),
+        ("SMTP_URL", "mail.example.com"),
+    ] {
+        assert_eq!(refused(&[(name, value)]), [name], "{value}");
+    }
+}
+
+#[test]
 fn production_takes_no_simulated_part() {
     assert!(refused(&PRODUCTION).is_empty());
     for (name, _) in PRODUCTION.iter().filter(|(name, _)| *name != "APP_ENV") {

@@ -40,7 +40,8 @@ impl Listening {
 
 /// Serves until `app.draining`, then lets connections end, at most for `SHUTDOWN_TIMEOUT`.
 pub async fn serve(app: App, listening: Listening, router: Router) {
-    let connections = Arc::new(Semaphore::new(app.config.http.max_connections as usize));
+    let most = app.config.http.max_connections.get() as usize;
+    let connections = Arc::new(Semaphore::new(most));
     let graceful = GracefulShutdown::new();
     let protocol = protocol();
 
