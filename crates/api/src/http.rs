@@ -52,7 +52,7 @@ pub struct Config {
     #[arg(long, default_value = "10000")]
     pub max_connections: std::num::NonZeroU32,
 
-    /// Overrides of rate limits as `action=requests/period`, separated by commas, for example `api=1000/15m,sign_in=20/1m`; `off` turns all off. The actions and their defaults are in docs/operating.md.
+    /// Overrides of rate limits as `action=requests/period`, separated by commas, for example `api=1000/15m,sign_in=20/1m`; `off` turns all off. The actions and their defaults are in docs/configuration.md.
     #[arg(long, default_value = "")]
     pub rate_limits: crate::limit::Overrides,
 

@@ -307,7 +307,7 @@ impl Decision {
     }
 }
 
-/// The table for `docs/operating.md`.
+/// The table for `docs/configuration.md`.
 pub fn markdown() -> String {
     let mut out = String::from("| action | counted by | requests | period |\n|---|---|---|---|\n");
     for rule in RULES {

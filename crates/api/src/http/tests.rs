@@ -768,6 +768,34 @@ mod over_a_socket {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn http_2_is_spoken_to_who_begins_with_it() {
+        let address = listening(&instance(&[]).await).await;
+        let client = reqwest::Client::builder()
+            .http2_prior_knowledge()
+            .build()
+            .unwrap();
+        let get = async |cookie: String| {
+            client
+                .get(format!("http://{address}/health/live"))
+                .header("cookie", cookie)
+                .send()
+                .await
+        };
+
+        let answer = get("a=b".into()).await.unwrap();
+
+        assert_eq!(
+            (answer.version(), answer.status()),
+            (http::Version::HTTP_2, http::StatusCode::OK)
+        );
+        assert!(
+            get("x".repeat(80_000))
+                .await
+                .map_or(true, |answer| answer.status() == 431)
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_head_is_answered_without_a_body() {
         let address = listening(&instance(&[]).await).await;
 

@@ -311,9 +311,9 @@ mod with_redis {
     async fn instances_share_one_budget_of_which_exactly_so_many_pass() {
         let Some(url) = server() else { return };
         let instances = [
-            limits(&url, "api=100/1d").await,
-            limits(&url, "api=100/1d").await,
-            limits(&url, "api=100/1d").await,
+            limits(&url, "api=50/1d").await,
+            limits(&url, "api=50/1d").await,
+            limits(&url, "api=50/1d").await,
         ];
         let key = key();
         // Their first word to Redis, before they are all asked at once.
@@ -321,13 +321,13 @@ mod with_redis {
             decide(limits, &super::with_redis::key()).await;
         }
 
-        assert_eq!(passed(&instances, &key, 250).await, 100);
+        assert_eq!(passed(&instances, &key, 120).await, 50);
         let refused = decide(&instances[0], &key).await;
 
         assert!(
             !refused.allowed
-                && refused.retry_after > Duration::from_secs(800)
-                && refused.retry_after <= Duration::from_secs(864),
+                && refused.retry_after > Duration::from_secs(1_700)
+                && refused.retry_after <= Duration::from_secs(1_728),
             "{refused:?}"
         );
         assert!(instances[0].redis_answers().await.unwrap());
@@ -346,7 +346,7 @@ mod with_redis {
 
         let began = Instant::now();
         assert_eq!(passed(std::slice::from_ref(&limits), "k", 10).await, 3);
-        assert!(began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+        assert!(began.elapsed() < 5 * PATIENCE, "{:?}", began.elapsed());
         assert_eq!(limits.redis_answers().await, Some(false));
     }
 
@@ -364,7 +364,7 @@ mod with_redis {
         let first = began.elapsed();
         assert_eq!(passed(std::slice::from_ref(&limits), "k", 10).await, 2);
 
-        assert!(first < 3 * PATIENCE, "{first:?}");
+        assert!(first < 5 * PATIENCE, "{first:?}");
         assert!(began.elapsed() - first < PATIENCE, "{:?}", began.elapsed());
     }
 
@@ -407,7 +407,7 @@ mod with_redis {
             5,
             "its own count is a fresh one"
         );
-        assert!(began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+        assert!(began.elapsed() < 5 * PATIENCE, "{:?}", began.elapsed());
         assert_eq!(limits.redis_answers().await, Some(false));
 
         open.send(true).unwrap();
