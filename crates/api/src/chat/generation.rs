@@ -484,3 +484,69 @@ impl Accepted {
         Err(Failure::Interrupted.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn taken(deltas: impl IntoIterator<Item = Value>) -> Answer {
+        let mut answer = Answer::default();
+        for delta in deltas {
+            answer.take(delta.as_object().unwrap());
+        }
+        answer
+    }
+
+    /// A text in pieces, none of them empty.
+    fn pieces(text: &str, size: usize) -> Vec<String> {
+        let chars: Vec<_> = text.chars().collect();
+        chars
+            .chunks(size)
+            .map(|piece| piece.iter().collect())
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_is_the_same_in_whatever_pieces_it_came(text in "\\PC{0,60}", arguments in prop::collection::vec("\\PC{1,40}", 0..4), size in 1..9usize) {
+            let words = pieces(&text, size).into_iter().map(|piece| json!({"content": piece}));
+            let begin = arguments.iter().enumerate().map(|(index, _)| {
+                json!({"tool_calls": [{"index": index, "id": format!("call_{index}"), "type": "function", "function": {"name": "f"}}]})
+            });
+            // As they come from parallel calls: a piece of each in turn.
+            let mut parts: Vec<_> = arguments.iter().map(|text| pieces(text, size).into_iter()).collect();
+            let mut turns = vec![];
+            while parts.iter().any(|left| left.len() > 0) {
+                for (index, left) in parts.iter_mut().enumerate() {
+                    turns.extend(left.next().map(|piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})));
+                }
+            }
+
+            let answer = taken(words.chain(begin).chain(turns));
+
+            prop_assert_eq!(&answer.text, &text);
+            let message = answer.message();
+            let calls: Vec<_> = message["tool_calls"].as_array().into_iter().flatten().map(|call| (call["id"].clone(), call["function"]["arguments"].clone())).collect();
+            let expected: Vec<_> = arguments.iter().enumerate().map(|(index, text)| (json!(format!("call_{index}")), json!(text))).collect();
+            prop_assert_eq!(calls, expected);
+        }
+    }
+
+    #[test]
+    fn a_piece_that_belongs_to_no_call_is_let_go() {
+        let answer =
+            taken([json!({"tool_calls": [{"index": 3}, 7, {"index": 0, "function": null}]})]);
+        assert!(answer.is_empty());
+    }
+
+    #[test]
+    fn what_is_called_is_estimated_like_what_is_said() {
+        let call = json!({"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}});
+        assert!(
+            taken([json!({"tool_calls": [call]})]).estimated_tokens()
+                > taken([]).estimated_tokens()
+        );
+    }
+}

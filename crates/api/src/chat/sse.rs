@@ -102,6 +102,7 @@ fn kept_alive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn all(text: &str, step: usize) -> Vec<String> {
         let mut decoder = Decoder::default();
@@ -125,6 +126,34 @@ mod tests {
                     "{line_end:?} {step}"
                 );
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_wherever_it_is_cut(
+            texts in prop::collection::vec("[^\r\n]{1,40}", 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+            line_end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+        ) {
+            let event = |text: &String| format!("id: 1{line_end}: a comment{line_end}data: {text}{line_end}{line_end}");
+            let bytes: Vec<u8> = texts.iter().map(event).collect::<String>().into();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+
+            let mut decoder = Decoder::default();
+            let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+            let read: Vec<_> = pieces.flat_map(|piece| decoder.feed(piece).unwrap()).collect();
+            prop_assert_eq!(read, texts.into_iter().map(String::into_bytes).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_depend_on_where_they_are_cut(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in any::<prop::sample::Index>()) {
+            let (mut whole, mut cut_in_two) = (Decoder::default(), Decoder::default());
+            let (one, other) = bytes.split_at(cut.index(bytes.len() + 1));
+            let two = [cut_in_two.feed(one).unwrap(), cut_in_two.feed(other).unwrap()].concat();
+            prop_assert_eq!(whole.feed(&bytes).unwrap(), two);
         }
     }
 
