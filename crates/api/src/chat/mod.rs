@@ -18,6 +18,8 @@ mod quota;
 mod sse;
 pub mod stream;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub fn routes() -> OpenApiRouter<App> {
