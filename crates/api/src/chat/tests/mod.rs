@@ -11,6 +11,7 @@ use std::{future::Future, time::Duration};
 use tower::ServiceExt;
 
 mod answers;
+mod questions;
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";
