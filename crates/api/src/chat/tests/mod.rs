@@ -12,6 +12,7 @@ use tower::ServiceExt;
 
 mod answers;
 mod questions;
+mod quota;
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";
