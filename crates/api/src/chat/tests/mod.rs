@@ -11,6 +11,7 @@ use std::{future::Future, time::Duration};
 use tower::ServiceExt;
 
 mod answers;
+mod faults;
 mod questions;
 mod quota;
 
