@@ -12,6 +12,7 @@ use tower::ServiceExt;
 
 mod answers;
 mod faults;
+mod leaving;
 mod questions;
 mod quota;
 
