@@ -11,6 +11,8 @@ use std::{future::Future, time::Duration};
 use tower::ServiceExt;
 
 mod answers;
+mod completions;
+mod conversations;
 mod faults;
 mod leaving;
 mod questions;
