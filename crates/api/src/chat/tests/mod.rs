@@ -14,6 +14,7 @@ mod answers;
 mod completions;
 mod conversations;
 mod faults;
+mod idempotency;
 mod leaving;
 mod questions;
 mod quota;
