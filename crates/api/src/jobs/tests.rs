@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{Engine, Test, both_engines};
 use db::inbox::Arrival;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::sync::{
     LazyLock, Mutex,
@@ -297,6 +298,24 @@ both_engines! {
         works.app.draining.cancel();
         timeout(SOON, worker).await.unwrap().unwrap();
         assert_eq!(works.begun(), 4);
+    }
+
+    async fn a_commit_wakes_who_waits_and_what_is_taken_back_does_not(engine: Engine) {
+        let works = Works::new(engine).await;
+        let order_for_later = async |commit: bool| {
+            let (now, payload) = (works.app.now(), json!({"mark": works.mark, "then": "done"}));
+            let job = db::jobs::NewJob { kind: KIND, subject: None, payload, dedupe_key: None, due_at: now + Duration::from_secs(3600) };
+            let mut tx = works.app.db.begin().await.unwrap();
+            db::jobs::enqueue(&mut tx, job, now).await.unwrap();
+            if commit { tx.commit().await.unwrap() }
+        };
+
+        order_for_later(false).await;
+        assert!(db::jobs::rung(&works.app.db).now_or_never().is_none());
+        order_for_later(true).await;
+        timeout(POLL / 2, wait(&works.app)).await.expect("it was not woken");
+
+        assert_eq!((works.begun(), works.unfinished(KIND).await), (0, 1));
     }
 
     async fn a_committed_job_is_heard_where_several_instances_can_be(engine: Engine) {
