@@ -186,8 +186,11 @@ both_engines! {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
         shop.told(&event).await;
+        shop.later(HOUR / 8);
+        // Applied again, the first would be called stale.
+        shop.told(&shop.event("customer.subscription.updated", |e| e.cancel_at_period_end = true)).await;
         let (known, kept) = (shop.everything().await, shop.kept("stripe", &event).await.unwrap());
-        shop.later(HOUR / 4);
+        shop.later(HOUR / 8);
 
         let mut tx = shop.app.db.begin().await.unwrap();
         let again = db::jobs::NewJob { kind: db::inbox::APPLY, subject: None, payload: json!({"event": kept.id}), dedupe_key: None, due_at: shop.app.now() };
