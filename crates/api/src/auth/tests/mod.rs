@@ -7,6 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+mod access;
+mod keys;
 mod passwords;
 mod signup;
 mod verify;
