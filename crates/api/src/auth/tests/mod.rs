@@ -10,6 +10,7 @@ use std::time::Duration;
 mod access;
 mod keys;
 mod passwords;
+mod refresh;
 mod signup;
 mod verify;
 
