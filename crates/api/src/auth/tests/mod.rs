@@ -10,8 +10,11 @@ use std::time::Duration;
 mod access;
 mod keys;
 mod passwords;
+mod protocol;
 mod refresh;
+mod sessions;
 mod signup;
+mod user;
 mod verify;
 
 /// Sign-ups have to confirm their address.
