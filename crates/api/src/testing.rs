@@ -188,6 +188,16 @@ impl Test {
         Person::of(&answer.json())
     }
 
+    /// Signs in with the password that everyone here has.
+    pub async fn sign_in_again(&self, email: &str) -> Person {
+        let body = json!({"email": email, "password": PASSWORD});
+        let answer = self
+            .post("", "/auth/v1/token?grant_type=password", body)
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Person::of(&answer.json())
+    }
+
     /// Posts an event as Stripe would, now.
     pub async fn stripe(&self, event: &Value) -> Answer {
         let body = event.to_string();

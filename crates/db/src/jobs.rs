@@ -66,9 +66,11 @@ sql! {
         "update jobs set lease_until = $until where id = $id and worker = $worker and lease_until is not null"
     }
 
-    /// It happened. `false` when the lease was lost meanwhile.
+    /// It happened, and nothing of what it was about is kept: a mail held a code. `false` when the
+    /// lease was lost meanwhile.
     pub fn finish(tx: &mut Tx, id: Uuid, worker: &str, now: Timestamp) -> bool {
-        "update jobs set done_at = $now, lease_until = null where id = $id and worker = $worker and lease_until is not null"
+        "update jobs set done_at = $now, lease_until = null, payload = 'null'
+         where id = $id and worker = $worker and lease_until is not null"
     }
 
     /// It failed: once more at `due_at`.

@@ -145,7 +145,7 @@ both_engines! {
     async fn an_event_is_kept_once_with_its_job(db: Db) {
         let body = br#"{"type":"invoice.paid"}"#;
         let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: "evt_1", kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), key_index: 0, body };
-        let tasks: Vec<_> = (0..100).map(|_| { let (db, arrival) = (db.clone(), arrival.clone()); tokio::spawn(async move { inbox::ingest(&db, arrival, now()).await.unwrap() }) }).collect();
+        let tasks: Vec<_> = (0..100).map(|_| { let (db, arrival) = (db.clone(), arrival); tokio::spawn(async move { inbox::ingest(&db, arrival, now()).await.unwrap() }) }).collect();
         let mut fresh = 0;
         for task in tasks { fresh += task.await.unwrap() as u32; }
         assert_eq!(fresh, 1);

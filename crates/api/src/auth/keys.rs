@@ -19,7 +19,7 @@ use jsonwebtoken::{
     jwk::{Jwk, ThumbprintHash},
 };
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Write, os::unix::fs::OpenOptionsExt};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Everything that signs, verifies or derives.
@@ -230,6 +230,10 @@ pub fn development_secret(file: &std::path::Path) -> anyhow::Result<Secret> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(file, &made).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    opened
+        .and_then(|mut file| file.write_all(made.as_bytes()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(Secret::from(made))
 }

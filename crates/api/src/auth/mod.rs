@@ -93,11 +93,10 @@ pub struct Config {
 }
 
 /// Secrets that were published with templates and tutorials.
-const PUBLISHED: [&str; 8] = [
+const PUBLISHED: [&str; 7] = [
     "changethis",
     "change-me",
     "changeme",
-    "secret",
     "your-secret",
     "super-secret-jwt-token",
     "random_secure_string",

@@ -34,13 +34,6 @@ impl Test {
             .await
     }
 
-    /// One more session of someone who has signed up.
-    async fn sign_in_again(&self, email: &str) -> Person {
-        let answer = self.sign_in(email, PASSWORD).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        Person::of(&answer.json())
-    }
-
     async fn refresh(&self, token: &str) -> Answer {
         let body = json!({"refresh_token": token});
         self.post("", "/auth/v1/token?grant_type=refresh_token", body)

@@ -167,7 +167,7 @@ both_engines! {
 
         test.keyed(&ada, "k", CHAT, json!({"message": "Hello"})).await;
         test.later(Duration::from_secs(24 * 3_600 - 1));
-        let ada = test.sign_in(&ada).await;
+        let ada = test.sign_in_again(&ada.email).await;
         let within = test.keyed(&ada, "k", CHAT, json!({"message": "Hello"})).await;
         test.later(Duration::from_secs(1));
         let after = test.keyed(&ada, "k", CHAT, json!({"message": "Hello"})).await;

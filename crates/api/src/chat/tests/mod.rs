@@ -1,5 +1,5 @@
 use super::quota::Period;
-use crate::testing::{Answer, Engine, PASSWORD, Person, Test, both_engines, request};
+use crate::testing::{Answer, Engine, Person, Test, both_engines, request};
 use axum::body::Body;
 use db::Timestamp;
 use futures_util::future::join_all;
@@ -124,15 +124,6 @@ impl Test {
         self.app.tasks.close();
         soon(self.app.tasks.wait()).await;
         self.app.tasks.reopen();
-    }
-
-    /// The token of a clock that was turned has expired.
-    async fn sign_in(&self, person: &Person) -> Person {
-        let body = json!({"email": person.email, "password": PASSWORD});
-        let answer = self
-            .post("", "/auth/v1/token?grant_type=password", body)
-            .await;
-        Person::of(&answer.json())
     }
 
     async fn messages(&self, person: &Person, conversation: &Value) -> Vec<Value> {

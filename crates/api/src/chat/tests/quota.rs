@@ -148,7 +148,7 @@ both_engines! {
 
         // To the last second of November, and to the first of December.
         test.later(Duration::from_secs(10 * 86_400 + 14 * 3_600 + 30 * 60 - 1));
-        let ada = test.sign_in(&ada).await;
+        let ada = test.sign_in_again(&ada.email).await;
         assert_eq!(test.ask(&ada, "Hello").await.status, 402);
         test.later(Duration::from_secs(1));
         assert_eq!(test.ask(&ada, "Hello").await.status, 200);
@@ -172,7 +172,7 @@ both_engines! {
 
         let windows = db::usage::windows(&test.app.db, &format!("user:{}", ada.id), november).await.unwrap();
         assert!(windows.iter().all(|window| window.used > 0 && window.reserved == 0), "{windows:?}");
-        let ada = test.sign_in(&ada).await;
+        let ada = test.sign_in_again(&ada.email).await;
         assert_eq!(test.counted(&ada).await, [0; 4]);
     }
 
