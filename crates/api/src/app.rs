@@ -69,8 +69,7 @@ impl App {
         simulated: Simulated,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let plans = Plans::load(&config.billing, config.chat.allows_simulated_models())
-            .context("plans.toml")?;
+        let plans = Plans::load(&config.billing, &config.chat).context("plans.toml")?;
         let keys = Keys::load(&db, &config, clock.now())
             .await
             .context("loading the signing keys")?;

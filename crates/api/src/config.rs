@@ -4,6 +4,7 @@
 //! text, the long name in capitals is the variable, its aliases are alternative names. clap itself
 //! stops at the first fault, so [`Config::from_env`] gives it one variable at a time and collects
 //! **all** problems, then asks [`Config::check`] for what no single variable can know.
+use crate::billing::plans::Plans;
 use crate::{auth, billing, chat, http, mail, telemetry};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use std::{collections::HashMap, path::PathBuf, time::Duration};
@@ -204,6 +205,7 @@ impl Config {
         self.auth.check(self.is_production(), problems, warnings);
         self.chat.check(self.is_production(), problems);
         self.billing.check(self.is_production(), problems, warnings);
+        self.check_model(warnings);
         self.mail.check(self.is_production(), &self.auth, problems);
         self.telemetry.check(problems);
         let redis = self.core.redis_url.as_ref().map(Secret::expose);
@@ -238,6 +240,21 @@ impl Config {
                 "DATABASE_URL",
                 "may carry passwords and rows over the network in the clear",
                 "Append ?sslmode=verify-full, or ?sslmode=require where the provider has its own certificate authority. On a private network (Fly, Railway) that is your call.",
+            ));
+        }
+    }
+
+    fn check_model(&self, warnings: &mut Vec<Problem>) {
+        let model = &self.chat.llm_model;
+        let priced =
+            Plans::load(&self.billing, &self.chat).is_ok_and(|plans| plans.has_price(model));
+        if !priced && !self.chat.allows_simulated_models() {
+            let fault =
+                format!("is {model}, which has no price: what it costs is counted as nothing");
+            warnings.push(Problem::new(
+                "LLM_MODEL",
+                fault,
+                "Write its price into crates/api/plans.toml.",
             ));
         }
     }

@@ -8,6 +8,7 @@ use axum::{
 };
 use db::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// A JSON body in, or out.
@@ -85,14 +86,14 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     deserializer
         .end()
         .map_err(|error| Error::MalformedJson(format!("The body is not JSON: {error}.")))?;
-    if holds_nul(bytes) {
+    if escapes_nul(bytes) && serde_json::from_slice(bytes).is_ok_and(|body| keeps_nul(&body)) {
         return Err(Error::invalid("body", "holds the character U+0000"));
     }
     Ok(parsed)
 }
 
-/// Whether JSON escapes the one character that PostgreSQL's text cannot hold, and nobody types.
-fn holds_nul(json: &[u8]) -> bool {
+/// Whether JSON escapes the one character that PostgreSQL's text cannot hold.
+fn escapes_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(backslash) = rest.iter().position(|byte| *byte == b'\\') {
         rest = &rest[backslash + 1..];
@@ -103,6 +104,21 @@ fn holds_nul(json: &[u8]) -> bool {
         rest = rest.get(1..).unwrap_or_default();
     }
     false
+}
+
+/// Members that are hashed, never kept: a password may be any text.
+const HASHED: [&str; 2] = ["password", "current_password"];
+
+/// Whether that character is anywhere it would be kept.
+fn keeps_nul(body: &Value) -> bool {
+    match body {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(keeps_nul),
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            name.contains('\0') || (!HASHED.contains(&name.as_str()) && keeps_nul(value))
+        }),
+        _ => false,
+    }
 }
 
 /// A query string.

@@ -146,10 +146,6 @@ async fn anonymous(app: &App, data: Value, client: &session::Client) -> Result<R
 pub fn metadata(data: Option<Value>) -> Result<Value> {
     match data {
         None | Some(Value::Null) => Ok(json!({})),
-        Some(data) if has_nul(&data) => Err(Error::invalid(
-            "data",
-            "has a NUL character, which cannot be kept",
-        )),
         Some(data @ Value::Object(_)) => within_limit(data),
         Some(_) => Err(Error::invalid("data", "has to be an object")),
     }
@@ -162,18 +158,6 @@ pub fn within_limit(metadata: Value) -> Result<Value> {
         return Err(Error::invalid("data", problem));
     }
     Ok(metadata)
-}
-
-/// PostgreSQL keeps no NUL, SQLite does: neither gets one.
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| name.contains('\0') || has_nul(value)),
-        _ => false,
-    }
 }
 
 /// What a sign-up that waits for its code is answered with, whether there is one or the address was

@@ -1,5 +1,6 @@
 //! `plans.toml`, with the ids that the environment fills in.
 use super::Config;
+use crate::chat;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -55,14 +56,20 @@ pub struct Plans {
 }
 
 impl Plans {
-    pub fn load(config: &Config, simulated_models: bool) -> anyhow::Result<Self> {
-        let file: File = toml::from_str(include_str!("../../plans.toml"))?;
+    /// The default model is part of every plan: whoever may ask at all may ask it.
+    pub fn load(config: &Config, chat: &chat::Config) -> anyhow::Result<Self> {
+        let mut file: File = toml::from_str(include_str!("../../plans.toml"))?;
         ensure!(!file.plan.is_empty(), "there has to be a plan for everyone");
         for plan in &file.plan {
             for model in &plan.models {
                 file.model
                     .get(model)
                     .with_context(|| format!("{model} of the plan {} has no price", plan.name))?;
+            }
+        }
+        for plan in &mut file.plan {
+            if !plan.models.contains(&chat.llm_model) {
+                plan.models.push(chat.llm_model.clone());
             }
         }
         let known = |pairs: [(&Option<String>, &str); 2]| {
@@ -82,7 +89,7 @@ impl Plans {
             ]),
             plans: file.plan,
             prices: file.model,
-            simulated_models,
+            simulated_models: chat.allows_simulated_models(),
         })
     }
 
@@ -134,6 +141,10 @@ impl Plans {
         }
     }
 
+    pub fn has_price(&self, model: &str) -> bool {
+        self.prices.contains_key(model)
+    }
+
     /// What a model costs; a simulated one nothing.
     pub fn price(&self, model: &str) -> Price {
         self.prices.get(model).copied().unwrap_or_default()
@@ -167,6 +178,26 @@ mod tests {
             }
             .of(i64::from(u32::MAX), 0),
             18_446_744_065_120
+        );
+    }
+
+    #[test]
+    fn the_default_model_is_part_of_every_plan() {
+        let env = [("LLM_MODEL".to_owned(), "gpt-9".to_owned())].into();
+        let config = crate::Config::from_env(&env).unwrap().config;
+        let plans = Plans::load(&config.billing, &config.chat).unwrap();
+        assert!(
+            plans
+                .iter()
+                .all(|plan| plans.allows(plan, "gpt-9") == ModelAccess::Allowed)
+        );
+        assert_eq!(
+            plans.allows(plans.everyones(), "gpt-4o"),
+            ModelAccess::NotInPlan
+        );
+        assert_eq!(
+            plans.allows(plans.everyones(), "gpt-8"),
+            ModelAccess::Unknown
         );
     }
 }

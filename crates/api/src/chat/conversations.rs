@@ -84,7 +84,7 @@ async fn rename(
     Json(update): Json<ConversationUpdate>,
 ) -> Result<Json<Conversation>> {
     let title = update.title.trim();
-    if title.is_empty() || title.chars().count() > 200 || title.contains('\0') {
+    if title.is_empty() || title.chars().count() > 200 {
         return Err(Error::invalid("title", "has to be 1 to 200 characters"));
     }
 

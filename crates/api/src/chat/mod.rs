@@ -45,7 +45,7 @@ pub struct Config {
     #[arg(long, default_value = "https://api.openai.com/v1")]
     pub openai_base_url: url::Url,
 
-    /// The model that answers where none is asked for.
+    /// The model that answers where none is asked for; part of every plan.
     #[arg(long, default_value = "gpt-4o-mini")]
     pub llm_model: String,
 

@@ -139,9 +139,6 @@ fn check(app: &App, chat: &Chat) -> Result<String> {
             format!("has to be 1 to {max} characters"),
         ));
     }
-    if message.contains('\0') {
-        faults.push(Invalid::new("message", "holds a NUL character"));
-    }
     if chat
         .assistant
         .as_ref()

@@ -4,7 +4,7 @@ use crate::{
     App, Config,
     app::{Clock, Simulated},
     auth::keys,
-    config::{Checked, Secret},
+    config::Checked,
     http::{self, Listening},
     jobs, telemetry,
 };
@@ -226,7 +226,7 @@ impl World {
             billing.revenuecat_webhook_secret =
                 vec![DEVELOPMENT_REVENUECAT_SECRET.to_owned().into()];
         }
-        let first = |secrets: &[Secret]| {
+        let first = |secrets: &[crate::config::Secret]| {
             secrets
                 .first()
                 .map(|secret| secret.expose().to_owned())

@@ -733,3 +733,13 @@ mod blocks_of_other_guides {
         assert_eq!(config.http.allowed_origins.len(), 2);
     }
 }
+
+#[test]
+fn a_default_model_without_a_price_is_told_of() {
+    let base = ("OPENAI_BASE_URL", "https://llm.example.com/v1");
+    assert_eq!(warned(&[base, ("LLM_MODEL", "gpt-9")]), ["LLM_MODEL"]);
+    assert_eq!(
+        warned(&[base, ("LLM_MODEL", "gpt-4o")]),
+        Vec::<String>::new()
+    );
+}
