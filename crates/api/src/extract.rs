@@ -86,8 +86,12 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     deserializer
         .end()
         .map_err(|error| Error::MalformedJson(format!("The body is not JSON: {error}.")))?;
-    if escapes_nul(bytes) && serde_json::from_slice(bytes).is_ok_and(|body| keeps_nul(&body)) {
-        return Err(Error::invalid("body", "holds the character U+0000"));
+    if escapes_nul(bytes)
+        && let Some(member) = serde_json::from_slice(bytes)
+            .ok()
+            .and_then(|body| with_nul(&body))
+    {
+        return Err(Error::invalid(&member, "holds the character U+0000"));
     }
     Ok(parsed)
 }
@@ -109,14 +113,25 @@ fn escapes_nul(json: &[u8]) -> bool {
 /// Members that are hashed, never kept: a password may be any text.
 const HASHED: [&str; 2] = ["password", "current_password"];
 
-/// Whether that character is anywhere it would be kept.
-fn keeps_nul(body: &Value) -> bool {
-    match body {
+/// The member that has this character somewhere it would be kept.
+fn with_nul(body: &Value) -> Option<String> {
+    let Value::Object(members) = body else {
+        return holds_nul(body).then(|| "body".into());
+    };
+    let kept = |name: &str| !HASHED.contains(&name);
+    let member = members
+        .iter()
+        .find(|(name, value)| name.contains('\0') || (kept(name) && holds_nul(value)));
+    member.map(|(name, _)| name.replace('\0', ""))
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(keeps_nul),
-        Value::Object(members) => members.iter().any(|(name, value)| {
-            name.contains('\0') || (!HASHED.contains(&name.as_str()) && keeps_nul(value))
-        }),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains('\0') || holds_nul(value)),
         _ => false,
     }
 }

@@ -26,6 +26,7 @@ pub enum Action {
     SignIn,
     SignInAccount,
     SignUp,
+    Mail,
     Refresh,
     Verify,
     WebhookRefused,
@@ -61,7 +62,7 @@ const fn rule(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 8] = [
+pub const RULES: [Rule; 9] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     rule(
@@ -72,6 +73,13 @@ pub const RULES: [Rule; 8] = [
         60,
     ),
     rule(Action::SignUp, "sign_up", "address", 10, 60 * 60),
+    rule(
+        Action::Mail,
+        "mail",
+        "e-mail address that is written to",
+        5,
+        60 * 60,
+    ),
     rule(Action::Refresh, "refresh", "address", 150, 5 * 60),
     rule(Action::Verify, "verify", "address", 30, 5 * 60),
     rule(

@@ -3,6 +3,7 @@ use crate::{
     App, Error, Result,
     extract::Json,
     http::ClientAddress,
+    limit::Action,
     mail::{self, Mail},
 };
 use axum::{
@@ -83,6 +84,8 @@ async fn signup(
     if app.config.auth.autoconfirms(app.config.is_production()) {
         return signed_in(&app, new(Some(now)), "password", &client, now).await;
     }
+    // Counted alike for an address that is known, one that is not, and whoever asks.
+    app.limits.check(Action::Mail, &email).await?;
     let earlier = own_pending(&app, &email, &password).await?;
     let mut tx = app.db.begin().await?;
     if let Some(earlier) = earlier {

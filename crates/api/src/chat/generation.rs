@@ -13,9 +13,10 @@ use crate::{
     idempotency::Keyed,
 };
 use db::{Timestamp, Tx, generations::Generation};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Map, Value};
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -245,7 +246,10 @@ impl Producer {
         let (app, stop) = (self.app.clone(), self.log.stop.clone());
         let lost = hold_lease(&app, self.log.generation);
         let end = tokio::select! {
-            end = self.produce(request, since) => end,
+            // A panic is a failure like another: the readers hear of it, the reservation is settled.
+            end = AssertUnwindSafe(self.produce(request, since)).catch_unwind() => {
+                end.unwrap_or(End::Failed(Failure::Interrupted))
+            }
             () = stop.cancelled() => End::Stopped,
             () = lost => End::Failed(Failure::Interrupted),
             () = tokio::time::sleep(total) => End::Failed(Failure::TimedOut),

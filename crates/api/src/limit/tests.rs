@@ -49,6 +49,7 @@ fn the_table_is_what_the_contract_says() {
             "sign_in 10/60",
             "sign_in_account 5/60",
             "sign_up 10/3600",
+            "mail 5/3600",
             "refresh 150/300",
             "verify 30/300",
             "webhook_refused 60/60",

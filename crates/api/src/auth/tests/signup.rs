@@ -61,6 +61,23 @@ both_engines! {
         assert_eq!(test.mails_waiting().await, 0);
     }
 
+    async fn an_address_is_written_to_so_often_an_hour_whoever_asks(engine: Engine) {
+        let variables = [("AUTH_AUTOCONFIRM", "false"), ("RATE_LIMITS", "sign_up=1000/1h,mail=2/1h")];
+        let test = Test::with(engine, &variables).await;
+
+        for n in 0..2 {
+            let answer = test.ask_to_sign_up("ada@example.com", &format!("{PASSWORD} {n}")).await;
+            assert_eq!(answer.status, 200);
+        }
+        let third = test.ask_to_sign_up("ADA@example.com", PASSWORD).await;
+
+        assert_eq!(third.refusal(), refused(429, "over_request_rate_limit"));
+        assert_eq!(test.mails_waiting().await, 2);
+        assert_eq!(test.ask_to_sign_up("eve@example.com", PASSWORD).await.status, 200);
+        test.later(std::time::Duration::from_secs(1800));
+        assert_eq!(test.ask_to_sign_up("ada@example.com", PASSWORD).await.status, 200);
+    }
+
     async fn known_and_unknown_addresses_are_answered_alike(engine: Engine) {
         let test = Test::with(engine, CONFIRMING).await;
         for email in ["regular@example.com", "outcast@example.com"] {
