@@ -1,0 +1,465 @@
+//! What the server is compared with: the same work on the same ground, and nothing else. Each is a
+//! process of its own, so that its CPU time is counted as the server's is.
+use super::{
+    load::Turn,
+    process::{cpu_of, rss_of},
+};
+use anyhow::{Context, Result};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    routing::get,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{
+    PgPool, Postgres, Sqlite, SqlitePool, Type, TypeInfo,
+    error::BoxDynError,
+    postgres::{PgPoolOptions, PgTypeInfo, PgValueRef},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteTypeInfo, SqliteValueRef},
+    types::Json as Column,
+};
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use uuid::Uuid;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// GET /health/live.
+    Health { port: u16 },
+    /// GET /auth/v1/user.
+    User {
+        port: u16,
+        /// sqlite://FILE or postgres://….
+        database: String,
+        /// The server's keys, as its JWKS gives them.
+        #[arg(long)]
+        jwks: String,
+        /// Who issues its tokens.
+        #[arg(long)]
+        issuer: String,
+    },
+    /// Stores events and their jobs for so long, one pair a transaction, and prints how it went.
+    Ingest {
+        file: PathBuf,
+        /// What every event says.
+        body: PathBuf,
+        millis: u64,
+    },
+}
+
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Health { port } => {
+            serve(port, Router::new().route("/health/live", get(live))).await
+        }
+        Command::User {
+            port,
+            database,
+            jwks,
+            issuer,
+        } => {
+            let users = Users::new(&database, &jwks, &issuer).await?;
+            serve(
+                port,
+                Router::new()
+                    .route("/auth/v1/user", get(user))
+                    .with_state(Arc::new(users)),
+            )
+            .await
+        }
+        Command::Ingest { file, body, millis } => {
+            let stored = ingest(&file, &std::fs::read(body)?, Duration::from_millis(millis))?;
+            println!("{}", serde_json::to_string(&stored)?);
+            Ok(())
+        }
+    }
+}
+
+async fn serve(port: u16, router: Router) -> Result<()> {
+    use axum::serve::ListenerExt;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+async fn live() -> Json<Live> {
+    Json(Live { live: true })
+}
+
+/// What a request for the signed-in user needs.
+struct Users {
+    pool: Pool,
+    keys: HashMap<String, DecodingKey>,
+    validation: Validation,
+}
+
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// As many as the server keeps by default.
+const CONNECTIONS: u32 = 10;
+
+impl Users {
+    async fn new(database: &str, jwks: &str, issuer: &str) -> Result<Self> {
+        let jwks: JwkSet = serde_json::from_str(jwks)?;
+        let mut keys = HashMap::new();
+        for jwk in &jwks.keys {
+            let kid = jwk.common.key_id.clone().context("a key has no id")?;
+            keys.insert(kid, DecodingKey::from_jwk(jwk)?);
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_audience(&["authenticated"]);
+        validation.set_issuer(&[issuer]);
+        let pool = if database.starts_with("sqlite:") {
+            let connect: SqliteConnectOptions = database.parse()?;
+            let connect = connect
+                .pragma("query_only", "on")
+                .busy_timeout(Duration::from_secs(3));
+            let options = SqlitePoolOptions::new()
+                .max_connections(CONNECTIONS)
+                .test_before_acquire(false);
+            Pool::Sqlite(options.connect_with(connect).await?)
+        } else {
+            let options = PgPoolOptions::new()
+                .max_connections(CONNECTIONS)
+                .test_before_acquire(false);
+            Pool::Postgres(options.connect(database).await?)
+        };
+        Ok(Self {
+            pool,
+            keys,
+            validation,
+        })
+    }
+
+    fn claims(&self, headers: &HeaderMap) -> Option<Claims> {
+        let token = headers
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?
+            .strip_prefix("Bearer ")?;
+        let head = jsonwebtoken::decode_header(token).ok()?;
+        let key = self.keys.get(head.kid.as_deref()?)?;
+        Some(
+            jsonwebtoken::decode(token, key, &self.validation)
+                .ok()?
+                .claims,
+        )
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Uuid,
+    session_id: Uuid,
+}
+
+// The three texts that the server runs, with their columns in its order.
+const STANDING: &str = "
+    select s.user_id, u.role, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
+    from sessions s join users u on u.id = s.user_id where s.id = $1";
+const USER: &str = "
+    select id, email, email_confirmed_at, password_hash, role, app_metadata, user_metadata,
+           is_anonymous, banned_until, last_sign_in_at, created_at, updated_at
+    from users where id = $1";
+const IDENTITIES: &str = "
+    select id, user_id, provider, issuer, subject, profile, last_sign_in_at, created_at, updated_at
+    from identities where user_id = $1 order by created_at, id";
+
+#[derive(sqlx::FromRow)]
+struct Standing {
+    user_id: Uuid,
+    absolute_expires_at: Micros,
+    revoked_at: Option<Micros>,
+    banned_until: Option<Micros>,
+}
+
+#[derive(sqlx::FromRow)]
+struct User {
+    id: Uuid,
+    email: Option<String>,
+    email_confirmed_at: Option<Micros>,
+    role: String,
+    app_metadata: Column<Value>,
+    user_metadata: Column<Value>,
+    is_anonymous: bool,
+    last_sign_in_at: Option<Micros>,
+    created_at: Micros,
+    updated_at: Micros,
+}
+
+#[derive(sqlx::FromRow)]
+struct Identity {
+    id: Uuid,
+    user_id: Uuid,
+    provider: String,
+    subject: String,
+    profile: Column<Value>,
+    last_sign_in_at: Option<Micros>,
+    created_at: Micros,
+    updated_at: Micros,
+}
+
+async fn user(
+    State(users): State<Arc<Users>>,
+    headers: HeaderMap,
+) -> Result<Json<UserBody>, StatusCode> {
+    let claims = users.claims(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    let read = match &users.pool {
+        Pool::Sqlite(pool) => read_sqlite(pool, &claims).await,
+        Pool::Postgres(pool) => read_postgres(pool, &claims).await,
+    };
+    let read = read.map_err(|error| {
+        eprintln!("{error}");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })?;
+    let (standing, user, identities) = read.ok_or(StatusCode::FORBIDDEN)?;
+    let now = now();
+    let stands = standing.user_id == user.id
+        && standing.revoked_at.is_none()
+        && standing.absolute_expires_at.0 > now
+        && standing.banned_until.is_none_or(|until| until.0 <= now);
+    if !stands {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    Ok(Json(UserBody::new(user, identities)))
+}
+
+type Read = Option<(Standing, User, Vec<Identity>)>;
+
+/// One after the other, as the server does.
+macro_rules! read {
+    ($name:ident, $pool:ty) => {
+        async fn $name(pool: &$pool, claims: &Claims) -> sqlx::Result<Read> {
+            let standing = sqlx::query_as(STANDING)
+                .bind(claims.session_id)
+                .fetch_optional(pool)
+                .await?;
+            let user = sqlx::query_as(USER)
+                .bind(claims.sub)
+                .fetch_optional(pool)
+                .await?;
+            let identities = sqlx::query_as(IDENTITIES)
+                .bind(claims.sub)
+                .fetch_all(pool)
+                .await?;
+            Ok(standing
+                .zip(user)
+                .map(|(standing, user)| (standing, user, identities)))
+        }
+    };
+}
+read!(read_sqlite, SqlitePool);
+read!(read_postgres, PgPool);
+
+#[derive(Serialize)]
+struct UserBody {
+    id: Uuid,
+    aud: &'static str,
+    role: String,
+    email: String,
+    email_confirmed_at: Option<Micros>,
+    phone: &'static str,
+    confirmation_sent_at: Option<Micros>,
+    confirmed_at: Option<Micros>,
+    last_sign_in_at: Option<Micros>,
+    app_metadata: Value,
+    user_metadata: Value,
+    identities: Vec<IdentityBody>,
+    created_at: Micros,
+    updated_at: Micros,
+    is_anonymous: bool,
+}
+
+#[derive(Serialize)]
+struct IdentityBody {
+    identity_id: Uuid,
+    id: String,
+    user_id: Uuid,
+    identity_data: Value,
+    provider: String,
+    last_sign_in_at: Option<Micros>,
+    created_at: Micros,
+    updated_at: Micros,
+    email: Option<String>,
+}
+
+impl UserBody {
+    fn new(user: User, identities: Vec<Identity>) -> Self {
+        let identity = |identity: Identity| IdentityBody {
+            identity_id: identity.id,
+            id: identity.subject,
+            user_id: identity.user_id,
+            email: identity
+                .profile
+                .get("email")
+                .and_then(Value::as_str)
+                .map(ToOwned::to_owned),
+            identity_data: identity.profile.0,
+            provider: identity.provider,
+            last_sign_in_at: identity.last_sign_in_at,
+            created_at: identity.created_at,
+            updated_at: identity.updated_at,
+        };
+        Self {
+            id: user.id,
+            aud: "authenticated",
+            role: user.role,
+            email: user.email.unwrap_or_default(),
+            email_confirmed_at: user.email_confirmed_at,
+            phone: "",
+            confirmation_sent_at: None,
+            confirmed_at: user.email_confirmed_at,
+            last_sign_in_at: user.last_sign_in_at,
+            app_metadata: user.app_metadata.0,
+            user_metadata: user.user_metadata.0,
+            identities: identities.into_iter().map(identity).collect(),
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            is_anonymous: user.is_anonymous,
+        }
+    }
+}
+
+/// Since 1970: as SQLite keeps it, and as PostgreSQL's timestamptz gives it.
+#[derive(Clone, Copy)]
+struct Micros(i64);
+
+/// 2000-01-01, from which PostgreSQL counts.
+const PG_EPOCH: i64 = 946_684_800_000_000;
+
+fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Serialize for Micros {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = chrono::DateTime::from_timestamp_micros(self.0).unwrap_or_default();
+        serializer.collect_str(&time.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
+    }
+}
+
+impl Type<Sqlite> for Micros {
+    fn type_info() -> SqliteTypeInfo {
+        <i64 as Type<Sqlite>>::type_info()
+    }
+    fn compatible(ty: &SqliteTypeInfo) -> bool {
+        <i64 as Type<Sqlite>>::compatible(ty)
+    }
+}
+
+impl sqlx::Decode<'_, Sqlite> for Micros {
+    fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
+        <i64 as sqlx::Decode<Sqlite>>::decode(value).map(Self)
+    }
+}
+
+impl Type<Postgres> for Micros {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("timestamptz")
+    }
+    fn compatible(ty: &PgTypeInfo) -> bool {
+        ty.name() == "TIMESTAMPTZ"
+    }
+}
+
+impl sqlx::Decode<'_, Postgres> for Micros {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let micros = <i64 as sqlx::Decode<Postgres>>::decode(value)?;
+        Ok(Self(micros + PG_EPOCH))
+    }
+}
+
+/// What the loop tells of itself.
+#[derive(Serialize, Deserialize)]
+pub struct Stored {
+    elapsed_us: u64,
+    latencies: Vec<u32>,
+    cpu_ms: u64,
+    rss: u64,
+}
+
+impl From<Stored> for Turn {
+    fn from(stored: Stored) -> Self {
+        Self {
+            elapsed: Duration::from_micros(stored.elapsed_us),
+            latencies: stored.latencies,
+            cpu: Some(Duration::from_millis(stored.cpu_ms)),
+            rss: Some(stored.rss),
+        }
+    }
+}
+
+/// As the server does, one event and its job.
+const INSERT_EVENT: &str = "
+    insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
+                                received_at, key_index, body, status)
+    values (?1, 'stripe', 'test', ?2, 'customer.subscription.created', '2026-10-28.endive', ?3, ?4, ?4, 0, ?5, 'received')
+    on conflict (provider, mode, external_id) do nothing";
+const INSERT_JOB: &str = "
+    insert into jobs (id, kind, subject, payload, dedupe_key, due_at, attempts, created_at)
+    values (?1, 'apply_webhook', ?2, ?3, null, ?4, 0, ?4)
+    on conflict (dedupe_key) do nothing";
+
+fn ingest(file: &std::path::Path, body: &[u8], turn: Duration) -> Result<Stored> {
+    use rusqlite::params;
+    let mut connection = rusqlite::Connection::open(file)?;
+    connection.busy_timeout(Duration::from_secs(3))?;
+    connection.execute_batch(
+        "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;",
+    )?;
+
+    let mut latencies = vec![];
+    let before = cpu_of("self")?;
+    let started = Instant::now();
+    while started.elapsed() < turn {
+        let begun = Instant::now();
+        let (id, job, key) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::new_v4().simple());
+        let (event, subject) = (format!("evt_{key}"), format!("stripe:cus_{key}"));
+        let payload = json!({"event": id}).to_string();
+        let now = now();
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.prepare_cached(INSERT_EVENT)?.execute(params![
+            id.as_bytes(),
+            event,
+            subject,
+            now,
+            body
+        ])?;
+        transaction.prepare_cached(INSERT_JOB)?.execute(params![
+            job.as_bytes(),
+            subject,
+            payload,
+            now
+        ])?;
+        transaction.commit()?;
+        latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+    }
+    Ok(Stored {
+        elapsed_us: started.elapsed().as_micros() as u64,
+        latencies,
+        cpu_ms: (cpu_of("self")?.saturating_sub(before)).as_millis() as u64,
+        rss: rss_of("self")?,
+    })
+}
