@@ -67,6 +67,10 @@ async fn turn(app: &App, places: &Arc<Semaphore>, ticks: &mut Ticks) -> anyhow::
     }
     let now = app.now();
     let jobs = db::jobs::claim(&app.db, &app.instance, now, now + LEASE, free).await?;
+    if app.draining.is_cancelled() {
+        // Claimed in the same moment: not begun, and given back with the rest.
+        return Ok(false);
+    }
     let any = !jobs.is_empty();
     for job in jobs {
         let Ok(place) = places.clone().acquire_owned().await else {

@@ -6,11 +6,16 @@ use super::{APPLY, Arrival};
 use crate::{Error, Result, Timestamp};
 use sqlx::PgPool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-/// Arrivals of one statement at most.
-const AT_ONCE: usize = 128;
+/// Statements under way at most.
+const STATEMENTS: usize = 4;
+/// Bytes of one statement, as far as there is a choice. sqlx leaves Nagle's algorithm on: what does
+/// not fit one TLS record (16 KiB) waits 40 ms for the acknowledgement of its first part.
+const STATEMENT_BYTES: usize = 12 * 1024;
+/// What an arrival adds to its body.
+const OVERHEAD: usize = 400;
 
 const INGEST: &str = "
     with arrived as (
@@ -28,10 +33,18 @@ const INGEST: &str = "
     select id, pg_notify('plinth_jobs', '')::text from arrived";
 
 /// What waits to be written.
-#[derive(Default)]
 pub(crate) struct Arrivals {
     waiting: Mutex<Vec<Waiting>>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            turns: Arc::new(Semaphore::new(STATEMENTS)),
+        }
+    }
 }
 
 struct Waiting {
@@ -74,7 +87,7 @@ pub(crate) async fn ingest(
     let told = tokio::select! {
         biased;
         told = &mut told => told,
-        turn = arrivals.turn.clone().lock_owned() => {
+        turn = arrivals.turns.clone().acquire_owned() => {
             let (pool, arrivals) = (pool.clone(), arrivals.clone());
             // On its own task: a sender who goes away takes no others with it.
             tokio::spawn(async move {
@@ -97,7 +110,17 @@ impl Arrivals {
         loop {
             let batch: Vec<_> = {
                 let mut waiting = self.lock();
-                let n = waiting.len().min(AT_ONCE);
+                let mut bytes = 0;
+                let fits = |arrival: &&Waiting| {
+                    bytes += arrival.body.len() + OVERHEAD;
+                    bytes <= STATEMENT_BYTES
+                };
+                let n = waiting
+                    .iter()
+                    .take_while(fits)
+                    .count()
+                    .max(1)
+                    .min(waiting.len());
                 waiting.drain(..n).collect()
             };
             if batch.is_empty() {
