@@ -3,7 +3,7 @@
 //! Each feature declares its variables beside its code as a clap struct; the doc comment is the help
 //! text, the long name in capitals is the variable, its aliases are alternative names. clap itself
 //! stops at the first fault, so [`Config::from_env`] gives it one variable at a time and collects
-//! **all** problems, then asks [`Config::check`] for what no single variable can know.
+//! **all** problems, then asks `check` for what no single variable can know.
 use crate::billing::plans::Plans;
 use crate::{auth, billing, chat, http, mail, telemetry};
 use clap::{Args, CommandFactory, Parser, ValueEnum};

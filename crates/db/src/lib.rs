@@ -1,6 +1,6 @@
 //! Every table and every SQL text of Plinth, for SQLite and for PostgreSQL.
 //!
-//! A statement is one text in the subset both engines share, declared with [`sql!`] as a typed
+//! A statement is one text in the subset both engines share, declared with `sql!` as a typed
 //! function. **The first parameter tells all: `&Db` reads, `&mut Tx` writes**, and the caller
 //! decides where it commits:
 //!

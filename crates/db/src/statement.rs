@@ -14,7 +14,7 @@ use sqlx::{
 /// Exactly one row, for tuples that have no name of their own.
 pub type One<T> = T;
 
-/// What [`sql!`] makes of one function.
+/// What `sql!` makes of one function.
 pub struct Statement {
     pub(crate) name: &'static str,
     pub(crate) postgres: &'static str,
