@@ -56,6 +56,8 @@ impl Process {
     /// Starts it in `folder`, where what it says is kept too. Of our environment it sees the PATH alone.
     pub fn start(program: &Path, folder: &Path, set_up: impl FnOnce(&mut Command)) -> Result<Self> {
         let output = folder.join("output.txt");
+        // What an earlier run said must not be taken for what this one says.
+        let _ = std::fs::remove_file(&output);
         let file = File::options().create(true).append(true).open(&output)?;
         let mut command = Command::new(program);
         command
