@@ -110,24 +110,12 @@ pub fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
-/// Wraps the routes. Read from the bottom: the last layer added is the first a request meets.
+/// Wraps the routes. The first layer is the first that a request meets. They are one service, so
+/// that a request is boxed once, and not once a layer.
 pub fn layers(app: &App, routes: Router<App>) -> Router {
-    let config = &app.config.http;
-    routes
-        .fallback(async || Error::NotFound)
-        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        // Ends what hangs; streams have sent their head by then.
-        .layer(middleware::from_fn_with_state(
-            config.request_timeout,
-            timeout,
-        ))
-        // The table of limited actions that hold for a whole part of the tree.
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            crate::limit::of_address,
-        ))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors(app))
+    let layers = ServiceBuilder::new()
+        .option_layer(crate::telemetry::sentry_layers(&app.config))
+        .layer(middleware::from_fn_with_state(app.clone(), finish))
         // Not for streams, nor for answers that hold tokens (BREACH).
         .layer(CompressionLayer::new().compress_when(
             DefaultPredicate::new().and(NotForContentType::SSE).and(
@@ -136,11 +124,22 @@ pub fn layers(app: &App, routes: Router<App>) -> Router {
                 },
             ),
         ))
-        .layer(
-            ServiceBuilder::new()
-                .option_layer(crate::telemetry::sentry_layers(&app.config))
-                .layer(middleware::from_fn_with_state(app.clone(), finish)),
-        )
+        .layer(cors(app))
+        .layer(CatchPanicLayer::custom(panicked))
+        // The table of limited actions that hold for a whole part of the tree.
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            crate::limit::of_address,
+        ))
+        // Ends what hangs; streams have sent their head by then.
+        .layer(middleware::from_fn_with_state(
+            app.config.http.request_timeout,
+            timeout,
+        ));
+    routes
+        .fallback(async || Error::NotFound)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(layers)
         .with_state(app.clone())
 }
 
@@ -162,9 +161,10 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let flow = Flow::of(&path);
     let method = method_label(request.method());
     address::resolve(&app, &mut request);
+    request.extensions_mut().insert(RequestId(id.clone()));
 
     let span = tracing::info_span!("request", request_id = %id, method, route = %route, flow = flow.label());
-    let counted = crate::telemetry::requests::begin(method, &route, flow);
+    let counted = crate::telemetry::requests::begin(method, route, flow);
     let mut response = next.run(request).instrument(span.clone()).await;
     let refusal = response.extensions().get::<Refusal>().cloned();
     if let Some(Refusal(error)) = &refusal {
@@ -195,6 +195,10 @@ fn keep_headers(bare: Response, mut rendered: Response) -> Response {
     *rendered.headers_mut() = headers;
     rendered
 }
+
+/// What a request is called in logs, answers and the audit log.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
 
 /// Taken over from a well-formed header, else made.
 fn request_id(request: &Request) -> String {
