@@ -36,6 +36,8 @@ pub enum Error {
     SessionEnded,
     #[error("This needs more rights than the token has.")]
     Forbidden,
+    #[error("Sign in again first: this needs a sign-in of the last {} s.", .max_age.as_secs())]
+    ReauthenticationNeeded { max_age: Duration },
     #[error("This user is banned.")]
     UserBanned,
 
@@ -232,6 +234,9 @@ impl Error {
             }
             (Self::SessionEnded, _) => Kind(S::UNAUTHORIZED, "session_ended", "Invalid token"),
             (Self::Forbidden, _) => Kind(S::FORBIDDEN, "forbidden", "Forbidden"),
+            (Self::ReauthenticationNeeded { .. }, _) => {
+                Kind(S::FORBIDDEN, "reauthentication_needed", "Sign in again")
+            }
             (Self::UserBanned, _) => Kind(S::FORBIDDEN, "user_banned", "User banned"),
             (Self::InvalidCredentials, _) => {
                 Kind(S::BAD_REQUEST, "invalid_credentials", "Invalid credentials")
@@ -402,6 +407,15 @@ impl Error {
         }
         if status == StatusCode::UNAUTHORIZED && !matches!(self, Self::InvalidAuthorization(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Self::ReauthenticationNeeded { max_age } = self {
+            let challenge = format!(
+                "Bearer error=\"insufficient_user_authentication\", max_age=\"{}\"",
+                max_age.as_secs()
+            );
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
         }
         if dialect == Dialect::OpenAi {
             headers.insert(

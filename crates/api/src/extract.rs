@@ -172,6 +172,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
 pub struct Auth {
     pub user: Uuid,
     pub session: Uuid,
+    /// When they last proved who they are.
+    pub authenticated_at: Timestamp,
 }
 
 impl FromRequestParts<App> for Auth {

@@ -33,6 +33,7 @@ mod timestamp;
 mod url;
 mod writer;
 
+pub mod audit;
 pub mod billing;
 pub mod conversations;
 pub mod generations;

@@ -36,6 +36,11 @@ sql! {
         "update one_time_tokens set consumed_at = $now where id = $id and consumed_at is null"
     }
 
+    /// Forgets a user's codes, used or not.
+    pub fn delete_of_user(tx: &mut Tx, user: Uuid) -> u64 {
+        "delete from one_time_tokens where user_id = $user"
+    }
+
     /// Forgets codes that expired before `before`.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from one_time_tokens where expires_at < $before"

@@ -22,6 +22,7 @@ row! {
         pub revoked_at: Option<Timestamp>,
         pub revoke_reason: Option<String>,
         pub created_at: Timestamp,
+        pub authenticated_at: Timestamp,
     }
 }
 
@@ -31,6 +32,7 @@ row! {
     pub struct Standing {
         pub user_id: Uuid,
         pub acked_counter: i64,
+        pub authenticated_at: Timestamp,
         pub absolute_expires_at: Timestamp,
         pub revoked_at: Option<Timestamp>,
         pub banned_until: Option<Timestamp>,
@@ -41,7 +43,7 @@ sql! {
     /// Whether a session still stands, with its user's standing. Read on every authenticated request,
     /// so that a revocation counts at once on every instance.
     pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
-        "select s.user_id, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
+        "select s.user_id, s.acked_counter, s.authenticated_at, s.absolute_expires_at, s.revoked_at, u.banned_until
          from sessions s join users u on u.id = s.user_id where s.id = $id"
     }
 
@@ -55,9 +57,9 @@ sql! {
         user_agent: Option<&str>, idle_expires_at: Timestamp, absolute_expires_at: Timestamp, now: Timestamp,
     ) -> Session {
         "insert into sessions (id, user_id, refresh_secret, refresh_counter, acked_counter, rotated_at, aal, amr, ip,
-                               user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at)
+                               user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at, authenticated_at)
          values ($id, $user, $refresh_secret, 1, 0, $now, 'aal1', $amr, $ip,
-                 $user_agent, $now, $idle_expires_at, $absolute_expires_at, $now)
+                 $user_agent, $now, $idle_expires_at, $absolute_expires_at, $now, $now)
          returning {columns}"
     }
 
@@ -71,6 +73,11 @@ sql! {
     /// The client proved that it holds the tokens of this counter.
     pub fn acknowledge(tx: &mut Tx, id: Uuid, counter: i64, now: Timestamp) {
         "update sessions set acked_counter = $counter, last_seen_at = $now where id = $id and acked_counter < $counter"
+    }
+
+    /// The user of this session proved anew who they are.
+    pub fn authenticated(tx: &mut Tx, id: Uuid, now: Timestamp) {
+        "update sessions set authenticated_at = $now where id = $id"
     }
 
     /// Ends one session. `false` when it had ended.

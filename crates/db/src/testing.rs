@@ -201,6 +201,19 @@ pub async fn rows(db: &Db, table: &str) -> Result<i64> {
     })
 }
 
+/// Runs a statement that no code of ours has: what an operator, or an attacker, would type.
+pub async fn execute(db: &Db, sql: &str) -> Result<()> {
+    let sql = AssertSqlSafe(sql.to_owned());
+    match &db.engine {
+        Engine::Postgres { pool, .. } => sqlx::query(sql).execute(pool).await.map(drop)?,
+        Engine::Sqlite { writer, .. } => {
+            let mut alone = writer.alone().await?;
+            sqlx::query(sql).execute(alone.conn()).await.map(drop)?;
+        }
+    }
+    Ok(())
+}
+
 /// One test, two engines: `both_engines! { async fn name(db: Db) { … } }`.
 #[macro_export]
 macro_rules! both_engines {

@@ -601,3 +601,27 @@ both_engines! {
         }
     }
 }
+
+both_engines! {
+    async fn a_decision_is_kept_as_it_was_and_outlives_its_user(db: Db) {
+        let user = someone(&db).await;
+        let event = |action| audit::NewEvent {
+            subject: Some(user.id), actor: Some(user.id), actor_kind: "user", action, succeeded: true,
+            request_id: Some("r-1"), detail: json!({"method": "password"}), ip: Some("192.0.2.1"), user_agent: None,
+        };
+        let mut tx = db.begin().await.unwrap();
+        audit::record(&mut tx, event("login"), now()).await.unwrap();
+        audit::record(&mut tx, audit::NewEvent { subject: None, actor: None, ..event("login") }, now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let first = audit::of_subject(&db, user.id, None, 10).await.unwrap().remove(0);
+
+        for change in ["update audit_events set outcome = 'refused'", "delete from audit_events"] {
+            assert!(testing::execute(&db, change).await.is_err(), "{change}");
+        }
+        testing::execute(&db, "delete from users").await.unwrap();
+
+        assert_eq!(audit::of_subject(&db, user.id, None, 10).await.unwrap(), vec![first.clone()]);
+        assert_eq!(audit::of_subject(&db, user.id, Some(first.id), 10).await.unwrap(), vec![]);
+        assert_eq!((testing::rows(&db, "audit_events").await.unwrap(), testing::rows(&db, "audit_origins").await.unwrap()), (2, 1));
+    }
+}

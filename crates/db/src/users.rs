@@ -108,6 +108,11 @@ sql! {
          on conflict (issuer, subject) do nothing"
     }
 
+    /// Removes every identity but the one that the address is.
+    pub fn delete_foreign_identities(tx: &mut Tx, user: Uuid) -> u64 {
+        "delete from identities where user_id = $user and issuer <> 'email'"
+    }
+
     fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) {
         "update identities set profile = $profile, updated_at = $now where user_id = $user and issuer = $issuer"
     }

@@ -97,6 +97,7 @@ pub async fn authenticate(app: &App, token: &str) -> Result<Auth> {
     Ok(Auth {
         user: claims.sub,
         session: claims.session_id,
+        authenticated_at: standing.authenticated_at,
     })
 }
 

@@ -1,9 +1,11 @@
+use super::{audit, session::Client};
 use crate::{
     App, Error, Result,
     extract::{Auth, Query},
 };
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -23,6 +25,7 @@ struct Scope {
 async fn logout(
     State(app): State<App>,
     auth: Auth,
+    client: Client,
     Query(scope): Query<Scope>,
 ) -> Result<StatusCode> {
     let now = app.now();
@@ -40,6 +43,9 @@ async fn logout(
         }
         Some(_) => return Err(Error::invalid("scope", "has to be global, local or others")),
     }
+    let detail =
+        json!({"scope": scope.scope.as_deref().unwrap_or("global"), "session": auth.session});
+    audit::succeeded(&mut tx, &client, "logout", auth.user, detail, now).await?;
     tx.commit().await?;
 
     Ok(StatusCode::NO_CONTENT)

@@ -8,6 +8,8 @@ use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod access;
+mod adopt;
+mod audit;
 pub mod keys;
 mod logout;
 pub mod password;
@@ -15,6 +17,7 @@ mod refresh;
 mod session;
 mod settings;
 mod signup;
+pub mod step_up;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -34,12 +37,6 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(settings::routes())
         .merge(keys::routes())
         .layer(axum::extract::DefaultBodyLimit::max(16 * 1024))
-        .layer(axum::middleware::map_response(
-            async |mut response: axum::response::Response| {
-                response.extensions_mut().insert(crate::http::Uncompressed);
-                response
-            },
-        ))
 }
 
 /// Sign-in.
@@ -82,6 +79,10 @@ pub struct Config {
     /// Seconds in which a refresh token used twice gives the same new one: parallel requests, lost answers.
     #[arg(long, value_parser = seconds, default_value = "10")]
     pub auth_refresh_reuse_interval: Duration,
+
+    /// Seconds after a sign-in in which what is dangerous is allowed: a new password or address, second factors, deletion, export.
+    #[arg(long, value_parser = some_seconds, default_value = "300")]
+    pub auth_step_up_ttl: Duration,
 
     /// A session ends when it is not refreshed for so long.
     #[arg(long, value_parser = some_seconds, default_value = "30d")]

@@ -97,11 +97,6 @@ fn normalised(password: &str) -> String {
     password.nfkc().collect()
 }
 
-/// Whether two texts are one password.
-pub fn same(one: &str, other: &str) -> bool {
-    normalised(one) == normalised(other)
-}
-
 /// Whether a password will do for this user.
 pub fn check(password: &str, email: Option<&str>, min_chars: u8) -> Result<()> {
     let password = normalised(password);

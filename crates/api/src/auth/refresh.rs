@@ -5,10 +5,11 @@
 //! own secret from the database and our key from the environment, so that neither alone can make
 //! one; the check is refused before the database is asked. Nothing is stored for a token, so the
 //! same child can be given again. RFC 9700, section 4.14.2.
-use super::{keys::Keys, session};
+use super::{audit, keys::Keys, session};
 use crate::{App, Error, Result};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use db::sessions::Session;
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
@@ -89,7 +90,11 @@ fn judge(app: &App, session: &Session, counter: i64) -> Verdict {
 }
 
 /// `grant_type=refresh_token`.
-pub async fn refresh(app: &App, token: &str) -> Result<session::Response> {
+pub async fn refresh(
+    app: &App,
+    token: &str,
+    client: &session::Client,
+) -> Result<session::Response> {
     let presented = decode(&app.keys, token).ok_or(Error::RefreshTokenNotFound)?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
@@ -124,10 +129,16 @@ pub async fn refresh(app: &App, token: &str) -> Result<session::Response> {
         }
         Verdict::SameChild => {
             tracing::info!(session = %session.id, "a refresh token came twice within the grace; it gets the same child");
+            let detail = json!({"session": session.id, "reason": "refresh_reuse_in_grace"});
+            let user = session.user_id;
+            audit::succeeded(&mut tx, client, "token_refreshed", user, detail, now).await?;
             session.refresh_counter
         }
         Verdict::Reused => {
             db::sessions::revoke(&mut tx, session.id, "refresh_reuse_detected", now).await?;
+            let detail = json!({"session": session.id, "reason": "refresh_reuse_detected"});
+            let user = Some(session.user_id);
+            audit::refused(&mut tx, client, "token_refreshed", user, detail, now).await?;
             tx.commit().await?;
             tracing::warn!(session = %session.id, "a refresh token was reused; its session is ended");
             metrics::counter!("auth_events_total", "kind" => "refresh", "outcome" => "reuse_detected").increment(1);

@@ -1,14 +1,23 @@
 //! Sessions and users as GoTrue's clients read them.
-use super::{access, refresh};
-use crate::{App, Result, extract::Time, http::ClientAddress};
-use axum::http::{HeaderMap, header};
+use super::{access, audit, refresh};
+use crate::{
+    App, Result,
+    extract::{Json, Time},
+    http::{ClientAddress, RequestId, Uncompressed},
+};
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+    response::IntoResponse,
+};
 use db::{
     Timestamp, Tx,
     sessions::{NewSession, Session},
     users::{Identity, User},
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::convert::Infallible;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -26,6 +35,14 @@ pub struct Response {
     pub expires_at: i64,
     pub refresh_token: String,
     pub user: UserBody,
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = Json(self).into_response();
+        response.extensions_mut().insert(Uncompressed);
+        response
+    }
 }
 
 /// A user.
@@ -109,25 +126,31 @@ impl From<Identity> for IdentityBody {
     }
 }
 
-/// Where a sign-in comes from.
+/// Where a request comes from, as sessions and the audit log keep it.
+#[derive(Debug, Clone)]
 pub struct Client {
-    address: String,
-    agent: Option<String>,
+    pub address: String,
+    pub agent: Option<String>,
+    pub request_id: String,
 }
 
-impl Client {
-    pub fn new(address: ClientAddress, headers: &HeaderMap) -> Self {
-        let agent = headers
-            .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok());
-        Self {
+impl FromRequestParts<App> for Client {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let address = ClientAddress::from_request_parts(parts, app).await?;
+        let agent = parts.headers.get(header::USER_AGENT);
+        let agent = agent.and_then(|value| value.to_str().ok());
+        let request_id = parts.extensions.get::<RequestId>();
+        Ok(Self {
             address: address.0.to_string(),
             agent: agent.map(|agent| agent.chars().take(200).collect()),
-        }
+            request_id: request_id.map_or_else(String::new, |RequestId(id)| id.clone()),
+        })
     }
 }
 
-/// Signs a user in: a new session, whatever they brought with them. Gives the user as the row reads then.
+/// Signs a user in: a new session, whatever they brought with them, and its line in the audit log.
+/// Gives the user as the row reads then.
 pub async fn open(
     app: &App,
     tx: &mut Tx,
@@ -149,6 +172,8 @@ pub async fn open(
     };
     db::users::signed_in(tx, user.id, now).await?;
     let session = db::sessions::create(tx, new, now).await?;
+    let detail = json!({"method": method, "session": session.id});
+    audit::succeeded(tx, client, "login", user.id, detail, now).await?;
     let user = User {
         last_sign_in_at: Some(now),
         ..user

@@ -1,14 +1,12 @@
-use super::{normalise_email, password, session, verify};
+use super::{audit, normalise_email, password, session, verify};
 use crate::{
     App, Error, Result,
     extract::Json,
-    http::ClientAddress,
     limit::Action,
     mail::{self, Mail},
 };
 use axum::{
     extract::State,
-    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use db::{
@@ -46,11 +44,9 @@ struct Signup {
     responses((status = 200, description = "A session, or a user who has to confirm their address", body = session::Response)))]
 async fn signup(
     State(app): State<App>,
-    address: ClientAddress,
-    headers: HeaderMap,
+    client: session::Client,
     Json(new): Json<Signup>,
 ) -> Result<Response> {
-    let client = session::Client::new(address, &headers);
     let data = metadata(new.data)?;
     if !app.config.auth.auth_signup {
         return Err(Error::SignupDisabled);
@@ -92,8 +88,16 @@ async fn signup(
         db::users::delete_pending(&mut tx, earlier).await?;
     }
     match db::users::create(&mut tx, new(None), now).await? {
-        Some(user) => verify::send_code(&app, &mut tx, &user, &email).await?,
-        None => tell_owner(&app, &mut tx, &email).await?,
+        Some(user) => {
+            verify::send_code(&app, &mut tx, &user, &email).await?;
+            let detail = json!({"method": "password"});
+            audit::succeeded(&mut tx, &client, "user_signedup", user.id, detail, now).await?;
+        }
+        None => {
+            tell_owner(&app, &mut tx, &email).await?;
+            let nobody = json!({"reason": "address_taken"});
+            audit::refused(&mut tx, &client, "user_repeated_signup", None, nobody, now).await?;
+        }
     }
     tx.commit().await?;
 
@@ -112,9 +116,11 @@ async fn signed_in(
     let user = db::users::create(&mut tx, new, now)
         .await?
         .ok_or(Error::UserAlreadyExists)?;
+    let detail = json!({"method": method});
+    audit::succeeded(&mut tx, client, "user_signedup", user.id, detail, now).await?;
     let (user, session) = session::open(app, &mut tx, user, method, client, now).await?;
     tx.commit().await?;
-    Ok(Json(session::respond(app, user, session).await?).into_response())
+    Ok(session::respond(app, user, session).await?.into_response())
 }
 
 /// The sign-up that the same person left unconfirmed: who knows its password starts over with a new

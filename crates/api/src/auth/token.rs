@@ -1,15 +1,12 @@
-use super::{normalise_email, refresh, session};
+use super::{audit, normalise_email, refresh, session};
 use crate::{
     App, Error, Result,
     extract::{self, Json, Query},
-    http::ClientAddress,
     limit::Action,
 };
-use axum::{
-    extract::{Request, State},
-    http::HeaderMap,
-};
+use axum::extract::{Request, State};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -50,23 +47,21 @@ enum AnyGrant {
 #[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(Grant), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
 async fn token(
     State(app): State<App>,
-    address: ClientAddress,
-    headers: HeaderMap,
+    client: session::Client,
     Query(grant): Query<Grant>,
     request: Request,
-) -> Result<Json<session::Response>> {
+) -> Result<session::Response> {
     match grant.grant_type.as_str() {
         "password" => {
             let Json(given) = extract::json(request, &app).await?;
-            password(&app, given, &session::Client::new(address, &headers)).await
+            password(&app, given, &client).await
         }
         "refresh_token" => {
             let Json::<RefreshTokenGrant>(given) = extract::json(request, &app).await?;
-            refresh::refresh(&app, &given.refresh_token).await
+            refresh::refresh(&app, &given.refresh_token, &client).await
         }
         _ => Err(Error::UnsupportedGrantType),
     }
-    .map(Json)
 }
 
 /// An unknown address, a wrong password and a user without one read alike and take as long.
@@ -87,16 +82,22 @@ async fn password(
     let right = app.passwords.verify(&given.password, hash).await?;
     let outcome = if right { "succeeded" } else { "failed" };
     metrics::counter!("auth_events_total", "kind" => "password", "outcome" => outcome).increment(1);
-    let user = user.filter(|_| right).ok_or(Error::InvalidCredentials)?;
-    if user.email_confirmed_at.is_none() {
-        return Err(Error::EmailNotConfirmed);
-    }
     let now = app.now();
-    if user.is_banned(now) {
-        return Err(Error::UserBanned);
-    }
-
+    let refusal = match &user {
+        Some(user) if right && user.email_confirmed_at.is_none() => Some(Error::EmailNotConfirmed),
+        Some(user) if right && user.is_banned(now) => Some(Error::UserBanned),
+        Some(_) if right => None,
+        _ => Some(Error::InvalidCredentials),
+    };
+    let detail = json!({"method": "password"});
     let mut tx = app.db.begin().await?;
+    if let Some(refusal) = refusal {
+        let user = user.map(|user| user.id);
+        audit::refused(&mut tx, client, "login", user, detail, now).await?;
+        tx.commit().await?;
+        return Err(refusal);
+    }
+    let user = user.ok_or(Error::InvalidCredentials)?;
     let (user, session) = session::open(app, &mut tx, user, "password", client, now).await?;
     tx.commit().await?;
 

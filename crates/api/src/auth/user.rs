@@ -1,4 +1,8 @@
-use super::{password, session::UserBody, signup};
+use super::{
+    audit, password,
+    session::{Client, UserBody},
+    signup, step_up,
+};
 use crate::{
     App, Error, Result,
     extract::{Auth, Json},
@@ -7,7 +11,7 @@ use crate::{
 use axum::extract::State;
 use db::users::User;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -34,7 +38,7 @@ struct Update {
     /// The new password; ends every other session.
     #[serde(default)]
     password: Option<String>,
-    /// Needed with `password` by a user who has one.
+    /// The old password, where the sign-in is not of the last minutes (`AUTH_STEP_UP_TTL`).
     #[serde(default)]
     current_password: Option<String>,
     /// An address cannot be changed here: the new one would have to be proved first.
@@ -47,6 +51,7 @@ struct Update {
 async fn put(
     State(app): State<App>,
     auth: Auth,
+    client: Client,
     Json(update): Json<Update>,
 ) -> Result<Json<UserBody>> {
     let user = db::users::by_id(&app.db, auth.user)
@@ -60,7 +65,9 @@ async fn put(
     }
     let data = signup::metadata(update.data)?;
     let hash = match &update.password {
-        Some(new) => Some(new_hash(&app, &user, new, update.current_password.as_deref()).await?),
+        Some(new) => {
+            Some(new_hash(&app, &auth, &user, new, update.current_password.as_deref()).await?)
+        }
         None => None,
     };
 
@@ -71,6 +78,8 @@ async fn put(
         .ok_or(Error::SessionEnded)?;
     let metadata = signup::within_limit(merged(user.user_metadata.0, data))?;
     db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
+    let changed = json!({"password": hash.is_some()});
+    audit::succeeded(&mut tx, &client, "user_modified", user.id, changed, now).await?;
     if let Some(hash) = hash {
         db::users::set_password_hash(&mut tx, user.id, Some(&hash), now).await?;
         db::sessions::revoke_of_user(
@@ -87,21 +96,31 @@ async fn put(
     get(State(app), auth).await
 }
 
-/// Whoever holds an open session is not yet whoever knows the password.
-async fn new_hash(app: &App, user: &User, new: &str, current: Option<&str>) -> Result<String> {
+/// Whoever holds an open session is not yet whoever knows the password: one that signed in just now
+/// is, or one that says the old password.
+async fn new_hash(
+    app: &App,
+    auth: &Auth,
+    user: &User,
+    new: &str,
+    current: Option<&str>,
+) -> Result<String> {
     if user.is_anonymous {
         return Err(Error::invalid("password", "needs an e-mail address first"));
     }
     if let Some(hash) = user.password_hash.as_deref() {
-        let current = current.ok_or_else(|| Error::invalid("current_password", "is missing"))?;
         // A session that was stolen is not a place to guess the password from.
         app.limits
             .check(Action::SignInAccount, user.email.as_deref().unwrap_or("-"))
             .await?;
-        if !app.passwords.verify(current, Some(hash)).await? {
-            return Err(Error::InvalidCredentials);
+        match current {
+            Some(current) if !app.passwords.verify(current, Some(hash)).await? => {
+                return Err(Error::InvalidCredentials);
+            }
+            Some(_) => {}
+            None => step_up::require(app, auth)?,
         }
-        if password::same(current, new) {
+        if app.passwords.verify(new, Some(hash)).await? {
             return Err(Error::SamePassword);
         }
     }

@@ -1,13 +1,13 @@
-use super::{normalise_email, session};
+use super::{adopt, audit, normalise_email, session};
 use crate::{
     App, Error, Result,
     extract::Json,
-    http::ClientAddress,
     mail::{self, Mail},
 };
-use axum::{extract::State, http::HeaderMap};
+use axum::extract::State;
 use db::{Tx, users::User};
 use serde::Deserialize;
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -34,10 +34,9 @@ struct Verify {
 #[utoipa::path(post, path = "/auth/v1/verify", tag = "sign-in", security(()), request_body = Verify, responses((status = 200, body = session::Response)))]
 async fn verify(
     State(app): State<App>,
-    address: ClientAddress,
-    headers: HeaderMap,
+    client: session::Client,
     Json(given): Json<Verify>,
-) -> Result<Json<session::Response>> {
+) -> Result<session::Response> {
     if ![SIGNUP, "email"].contains(&given.r#type.as_str()) {
         return Err(Error::invalid("type", "has to be signup or email"));
     }
@@ -53,6 +52,8 @@ async fn verify(
     });
     let Some(token) = right else {
         // The guess counts, and is on disk before it is answered.
+        let detail = json!({"method": "otp"});
+        audit::refused(&mut tx, &client, "login", None, detail, now).await?;
         tx.commit().await?;
         return Err(Error::OtpExpired);
     };
@@ -64,9 +65,7 @@ async fn verify(
     if db::users::delete_rivals(&mut tx, &email, token.user_id).await? > 0 {
         // Someone else signed up with this address too, and who reads its mail cannot tell whose
         // code came last: they get the account, but nothing that only a sign-up said.
-        let nothing = db::Json(serde_json::json!({}));
-        db::users::set_password_hash(&mut tx, token.user_id, None, now).await?;
-        db::users::set_user_metadata(&mut tx, token.user_id, &nothing, now).await?;
+        adopt::wipe(&mut tx, token.user_id, now).await?;
     }
     let user = db::users::locked(&mut tx, token.user_id)
         .await?
@@ -74,11 +73,10 @@ async fn verify(
     if user.is_banned(now) {
         return Err(Error::UserBanned);
     }
-    let client = session::Client::new(address, &headers);
     let (user, session) = session::open(&app, &mut tx, user, "otp", &client, now).await?;
     tx.commit().await?;
 
-    session::respond(&app, user, session).await.map(Json)
+    session::respond(&app, user, session).await
 }
 
 /// Makes a code for this user's address and mails it, in the transaction that made the user.

@@ -79,7 +79,9 @@ both_engines! {
             put(&test, &ada.token, body).await.refusal()
         };
 
-        assert_eq!(change(Value::Null, "a better password").await, refused(400, "validation_failed"));
+        test.later(Duration::from_secs(301));
+
+        assert_eq!(change(Value::Null, "a better password").await, refused(403, "reauthentication_needed"));
         assert_eq!(change(json!("a guess of it"), "a better password").await, refused(400, "invalid_credentials"));
         assert_eq!(change(json!(PASSWORD), PASSWORD).await, refused(422, "same_password"));
         assert_eq!(change(json!(PASSWORD), "password1").await, refused(422, "weak_password"));
@@ -88,6 +90,32 @@ both_engines! {
 
         assert_eq!(test.get(&other.token, USER).await.status, 200);
         assert_eq!(test.get(&ada.token, USER).await.json()["user_metadata"], json!({}), "nothing of a refused change is kept");
+        assert_eq!(test.sign_in("ada@example.com", PASSWORD).await.status, 200);
+    }
+
+    async fn who_signed_in_just_now_changes_the_password_without_the_old_one(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up("ada@example.com").await;
+        test.later(Duration::from_secs(300));
+
+        let same = put(&test, &ada.token, json!({"password": PASSWORD})).await;
+        let other = put(&test, &ada.token, json!({"password": "a better password"})).await;
+
+        assert_eq!(same.refusal(), refused(422, "same_password"));
+        assert_eq!(other.status, 200, "{}", other.text());
+        assert_eq!(test.sign_in("ada@example.com", "a better password").await.status, 200);
+    }
+
+    async fn a_refreshed_session_has_signed_in_when_it_did(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up("ada@example.com").await;
+        test.later(Duration::from_secs(301));
+        let ada = test.refreshed(&ada.refresh_token).await;
+
+        let answer = put(&test, &ada.token, json!({"password": "a better password"})).await;
+
+        assert_eq!(answer.refusal(), refused(403, "reauthentication_needed"));
+        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"insufficient_user_authentication\", max_age=\"300\"");
         assert_eq!(test.sign_in("ada@example.com", PASSWORD).await.status, 200);
     }
 

@@ -1,0 +1,56 @@
+//! The audit log: every decision about an account, refusals too, written in the transaction that
+//! carries it out. Actions have GoTrue's words where it has one:
+//! <https://supabase.com/docs/guides/auth/audit-logs>.
+use super::session::Client;
+use db::{Timestamp, Tx, audit::NewEvent};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A user did something to their own account.
+pub async fn succeeded(
+    tx: &mut Tx,
+    client: &Client,
+    action: &str,
+    user: Uuid,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject: Some(user),
+        actor: Some(user),
+        detail,
+        ..event(client, action, true)
+    };
+    db::audit::record(tx, event, now).await
+}
+
+/// Somebody tried, and was refused; `user` is whose account it was about, where that is known.
+pub async fn refused(
+    tx: &mut Tx,
+    client: &Client,
+    action: &str,
+    user: Option<Uuid>,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject: user,
+        detail,
+        ..event(client, action, false)
+    };
+    db::audit::record(tx, event, now).await
+}
+
+fn event<'a>(client: &'a Client, action: &'a str, succeeded: bool) -> NewEvent<'a> {
+    NewEvent {
+        subject: None,
+        actor: None,
+        actor_kind: "user",
+        action,
+        succeeded,
+        request_id: Some(&client.request_id),
+        detail: Value::Null,
+        ip: Some(&client.address),
+        user_agent: client.agent.as_deref(),
+    }
+}

@@ -1,0 +1,91 @@
+//! What was decided about accounts, by whom, and where from. Rows are added and never changed; the
+//! database itself refuses everything else.
+use crate::prelude::*;
+
+row! {
+    /// One decision.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Event {
+        pub id: Uuid,
+        pub subject_id: Option<Uuid>,
+        pub actor_id: Option<Uuid>,
+        pub actor_kind: String,
+        pub action: String,
+        pub outcome: String,
+        pub request_id: Option<String>,
+        pub detail: Json<Value>,
+        pub created_at: Timestamp,
+    }
+}
+
+sql! {
+    fn insert(
+        tx: &mut Tx, id: Uuid, subject: Option<Uuid>, actor: Option<Uuid>, actor_kind: &str, action: &str,
+        outcome: &str, request_id: Option<&str>, detail: &Json<Value>, now: Timestamp,
+    ) {
+        "insert into audit_events (id, subject_id, actor_id, actor_kind, action, outcome, request_id, detail, created_at)
+         values ($id, $subject, $actor, $actor_kind, $action, $outcome, $request_id, $detail, $now)"
+    }
+
+    fn insert_origin(tx: &mut Tx, event: Uuid, subject: Option<Uuid>, ip: Option<&str>, user_agent: Option<&str>) {
+        "insert into audit_origins (event_id, subject_id, ip, user_agent)
+         values ($event, (select id from users where id = $subject), $ip, $user_agent)"
+    }
+
+    /// What was decided about a user, newest first, at most `limit`, older than `before` when given.
+    pub fn of_subject(db: &Db, subject: Uuid, before: Option<Uuid>, limit: i64) -> Vec<Event> {
+        "select {columns} from audit_events
+         where subject_id = $subject and ($before is null or id < $before)
+         order by id desc limit $limit"
+    }
+}
+
+/// A decision to keep.
+#[derive(Debug, Clone)]
+pub struct NewEvent<'a> {
+    /// Whose account; `None` when nobody's is known.
+    pub subject: Option<Uuid>,
+    /// Who did it; `None` for who is not known, and for the system itself.
+    pub actor: Option<Uuid>,
+    /// `user`, `admin` or `system`.
+    pub actor_kind: &'a str,
+    /// What was to be done, in GoTrue's words where it has one.
+    pub action: &'a str,
+    /// Whether it was.
+    pub succeeded: bool,
+    /// The request that brought it.
+    pub request_id: Option<&'a str>,
+    /// Further facts, never a secret or an address.
+    pub detail: Value,
+    /// Where from.
+    pub ip: Option<&'a str>,
+    /// With what.
+    pub user_agent: Option<&'a str>,
+}
+
+/// Keeps a decision, in the transaction that carries it out.
+pub async fn record(tx: &mut Tx, new: NewEvent<'_>, now: Timestamp) -> Result<()> {
+    let id = Uuid::now_v7();
+    let outcome = if new.succeeded {
+        "succeeded"
+    } else {
+        "refused"
+    };
+    insert(
+        tx,
+        id,
+        new.subject,
+        new.actor,
+        new.actor_kind,
+        new.action,
+        outcome,
+        new.request_id,
+        &Json(new.detail),
+        now,
+    )
+    .await?;
+    if new.ip.is_some() || new.user_agent.is_some() {
+        insert_origin(tx, id, new.subject, new.ip, new.user_agent).await?;
+    }
+    Ok(())
+}
