@@ -6,6 +6,7 @@ use std::{collections::HashMap, process::ExitCode};
 mod accept;
 mod doctor;
 mod inbox;
+mod keys;
 mod migrate;
 mod serve;
 mod webhooks;
@@ -54,6 +55,9 @@ enum Command {
     },
     /// Ask every configured service whether it works, and say what to do where it does not
     Doctor,
+    /// The keys that sign tokens, and what they sign for servers
+    #[command(subcommand)]
+    Keys(keys::Verb),
     /// Print the OpenAPI description
     Openapi,
     /// Rewrite the files that are made from the code: .env.example and docs/
@@ -82,6 +86,7 @@ pub fn run() -> ExitCode {
                 step.unwrap_or_default(),
             )))
         }),
+        Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
         Command::Config { check: true, .. } => configured(|checked| {
             warn(&checked.warnings);

@@ -36,6 +36,8 @@ pub enum Error {
     SessionEnded,
     #[error("This needs more rights than the token has.")]
     Forbidden,
+    #[error("User not allowed")]
+    NotAdmin,
     #[error("Sign in again first: this needs a sign-in of the last {} s.", .max_age.as_secs())]
     ReauthenticationNeeded { max_age: Duration },
     #[error("This user is banned.")]
@@ -47,6 +49,10 @@ pub enum Error {
     EmailNotConfirmed,
     #[error("User already registered")]
     UserAlreadyExists,
+    #[error("A user with this email address has already been registered")]
+    EmailExists,
+    #[error("User not found")]
+    UserNotFound,
     #[error("{}", .0.first().copied().unwrap_or_default().explain())]
     WeakPassword(Vec<Weakness>),
     #[error("New password should be different from the old password.")]
@@ -234,6 +240,7 @@ impl Error {
             }
             (Self::SessionEnded, _) => Kind(S::UNAUTHORIZED, "session_ended", "Invalid token"),
             (Self::Forbidden, _) => Kind(S::FORBIDDEN, "forbidden", "Forbidden"),
+            (Self::NotAdmin, _) => Kind(S::FORBIDDEN, "not_admin", "Not an admin"),
             (Self::ReauthenticationNeeded { .. }, _) => {
                 Kind(S::FORBIDDEN, "reauthentication_needed", "Sign in again")
             }
@@ -249,6 +256,8 @@ impl Error {
                 "user_already_exists",
                 "User already exists",
             ),
+            (Self::EmailExists, _) => Kind(S::UNPROCESSABLE_ENTITY, "email_exists", "Email exists"),
+            (Self::UserNotFound, _) => Kind(S::NOT_FOUND, "user_not_found", "User not found"),
             (Self::WeakPassword(_), _) => {
                 Kind(S::UNPROCESSABLE_ENTITY, "weak_password", "Weak password")
             }
@@ -475,7 +484,9 @@ fn problem(
 fn openai(error: &Error, code: &str, detail: &str) -> Value {
     let kind = match error {
         Error::NoToken | Error::InvalidToken | Error::SessionEnded => "authentication_error",
-        Error::Forbidden | Error::UserBanned | Error::ModelNotInPlan { .. } => "permission_error",
+        Error::Forbidden | Error::NotAdmin | Error::UserBanned | Error::ModelNotInPlan { .. } => {
+            "permission_error"
+        }
         Error::RateLimited { .. } => "requests",
         Error::QuotaExceeded { .. } => "insufficient_quota",
         error if error.status(Dialect::OpenAi).is_server_error() => "server_error",

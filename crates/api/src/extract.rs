@@ -1,5 +1,9 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
-use crate::{App, Error, Result, auth::access, error::Invalid};
+use crate::{
+    App, Error, Result,
+    auth::{access, service_role},
+    error::Invalid,
+};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection::PathRejection},
@@ -181,6 +185,39 @@ impl FromRequestParts<App> for Auth {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let bearer = bearer(&parts.headers).ok_or(Error::NoToken)?;
         access::authenticate(app, bearer).await
+    }
+}
+
+/// Who may administer: a user of role `admin`, or a server that holds the service-role key, as the
+/// bearer or in the header `apikey`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `None` for the key: it is nobody in particular.
+    pub user: Option<Uuid>,
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let bearer = bearer(&parts.headers);
+        let apikey = parts
+            .headers
+            .get("apikey")
+            .and_then(|key| key.to_str().ok());
+        let issuer = access::issuer(app);
+        let is_key = |key: &str| service_role::verify(&app.keys, &issuer, key, app.now());
+        if [bearer, apikey].into_iter().flatten().any(is_key) {
+            return Ok(Self { user: None });
+        }
+        let auth = access::authenticate(app, bearer.ok_or(Error::NoToken)?).await?;
+        // What the row says now, not what the token said when it was made.
+        let user = db::users::by_id(&app.db, auth.user).await?;
+        match user {
+            Some(user) if user.role == "admin" => Ok(Self {
+                user: Some(user.id),
+            }),
+            _ => Err(Error::NotAdmin),
+        }
     }
 }
 

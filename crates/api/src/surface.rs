@@ -10,16 +10,16 @@ use http::{Method, header};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, path::Path};
 
-/// Someone who is signed in, and signs in anew after being signed out.
+/// An admin who is signed in, and signs in anew after being signed out.
 struct Someone(Option<Person>);
 
 impl Someone {
     async fn token(&mut self, test: &Test) -> String {
         let person = match self.0.take() {
-            None => test.sign_up("ann@example.com").await,
+            None => test.sign_up_admin("ann@example.com").await,
             Some(person) if test.get(&person.token, "/auth/v1/user").await.status == 200 => person,
             Some(_) => {
-                test.sign_up(&format!("{}@example.com", uuid::Uuid::new_v4()))
+                test.sign_up_admin(&format!("{}@example.com", uuid::Uuid::new_v4()))
                     .await
             }
         };
@@ -33,10 +33,12 @@ enum Caller {
     Anyone,
     /// Who is signed in.
     User,
+    /// Who administers.
+    Admin,
     /// Who knows a secret that has nothing to do with users; without it the status is this.
     Secret(u16),
 }
-use Caller::{Anyone, Secret, User};
+use Caller::{Admin, Anyone, Secret, User};
 
 const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/.well-known/jwks.json", Anyone),
@@ -54,6 +56,9 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/api/models", User),
     ("get", "/api/usage", User),
     ("get", "/auth/v1/.well-known/jwks.json", Anyone),
+    ("get", "/auth/v1/admin/users", Admin),
+    ("post", "/auth/v1/admin/users", Admin),
+    ("get", "/auth/v1/admin/users/{id}", Admin),
     ("get", "/auth/v1/health", Anyone),
     ("post", "/auth/v1/logout", User),
     ("get", "/auth/v1/settings", Anyone),
@@ -170,7 +175,10 @@ fn the_table_says_of_every_operation_who_may_call_it() {
 
     let table: BTreeSet<_> = WHO_MAY_CALL
         .iter()
-        .map(|(method, route, caller)| ((*method).to_owned(), (*route).to_owned(), *caller == User))
+        .map(|(method, route, caller)| {
+            let needs_token = matches!(caller, User | Admin);
+            ((*method).to_owned(), (*route).to_owned(), needs_token)
+        })
         .collect();
     assert_eq!(
         table.difference(&described).collect::<Vec<_>>(),
@@ -204,6 +212,21 @@ fn every_path_of_the_router_is_described() {
 }
 
 #[tokio::test]
+async fn who_is_no_admin_is_refused_as_the_table_says() {
+    let test = Test::new(Engine::Sqlite).await;
+    let ann = test.sign_up("ann@example.com").await.token;
+
+    for (method, route, caller) in WHO_MAY_CALL {
+        let method: Method = method.to_uppercase().parse().unwrap();
+        if *caller == Admin {
+            let answer = test.call(method, &ann, &fill(route), json!({})).await;
+            let refusal = (403, "not_admin".to_owned());
+            assert_eq!(answer.refusal(), refusal, "{route}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_everyone_is_answered_as_the_table_says() {
     let test = Test::new(Engine::Sqlite).await;
 
@@ -212,7 +235,7 @@ async fn without_a_token_everyone_is_answered_as_the_table_says() {
         let answer = test.call(method.clone(), "", &fill(route), json!({})).await;
         let status = answer.status.as_u16();
         match caller {
-            User => {
+            User | Admin => {
                 assert_eq!(status, 401, "{method} {route}");
                 assert_eq!(
                     answer.header("www-authenticate"),
@@ -251,7 +274,7 @@ async fn forged(test: &Test, method: &Method, route: &str) -> u16 {
 #[tokio::test]
 async fn no_route_fails_at_a_body_that_is_not_json() {
     let test = Test::new(Engine::Sqlite).await;
-    let ann = test.sign_up("ann@example.com").await.token;
+    let ann = test.sign_up_admin("ann@example.com").await.token;
 
     for operation in operations().iter().filter(|operation| operation.takes_body) {
         for (name, body) in malformed() {
@@ -336,7 +359,7 @@ async fn every_route_refuses_other_methods_with_those_it_takes() {
 #[tokio::test]
 async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
     let test = Test::new(Engine::Sqlite).await;
-    let ann = test.sign_up("ann@example.com").await.token;
+    let ann = test.sign_up_admin("ann@example.com").await.token;
 
     let reads_json =
         |operation: &&Operation| operation.takes_body && !operation.route.contains("webhook");

@@ -12,6 +12,7 @@
 use crate::{
     App, Config,
     app::{Clock, Simulated},
+    auth::{access, service_role},
     jobs,
 };
 use axum::{Router, body::Body};
@@ -196,6 +197,24 @@ impl Test {
             .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         Person::of(&answer.json())
+    }
+
+    /// Signs up, and is an admin.
+    pub async fn sign_up_admin(&self, email: &str) -> Person {
+        let person = self.sign_up(email).await;
+        let mut tx = self.app.db.begin().await.unwrap();
+        let id = person.id.parse().unwrap();
+        db::users::set_role(&mut tx, id, "admin", self.app.now())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        person
+    }
+
+    /// What a server administers with, for an hour.
+    pub fn service_key(&self) -> String {
+        let (issuer, hour) = (access::issuer(&self.app), Duration::from_secs(3600));
+        service_role::issue(&self.app.keys, &issuer, hour, self.app.now()).unwrap()
     }
 
     /// Posts an event as Stripe would, now.

@@ -53,7 +53,7 @@ sql! {
          order by case when email_confirmed_at is null then 1 else 0 end, created_at desc limit 1"
     }
 
-    /// Makes a user; `None` when the address is confirmed to be someone else's.
+    /// Makes a user; `None` when the address is confirmed to be someone else's, or the id taken.
     fn insert(
         tx: &mut Tx, id: Uuid, email: Option<&str>, confirmed_at: Option<Timestamp>, password_hash: Option<&str>,
         role: &str, app_metadata: &Json<Value>, user_metadata: &Json<Value>, is_anonymous: bool, now: Timestamp,
@@ -63,7 +63,7 @@ sql! {
          select $id, $email, $confirmed_at, $password_hash, $role, $app_metadata, $user_metadata,
                 $is_anonymous, $now, $now
          where not exists (select 1 from users where email = $email and email_confirmed_at is not null)
-         on conflict (email) where email_confirmed_at is not null do nothing
+         on conflict do nothing
          returning {columns}"
     }
 
@@ -91,6 +91,37 @@ sql! {
     /// Replaces what the user keeps about themself.
     pub fn set_user_metadata(tx: &mut Tx, id: Uuid, metadata: &Json<Value>, now: Timestamp) {
         "update users set user_metadata = $metadata, updated_at = $now where id = $id"
+    }
+
+    /// Gives a user another role. `false` when it is theirs.
+    pub fn set_role(tx: &mut Tx, id: Uuid, role: &str, now: Timestamp) -> bool {
+        "update users set role = $role, updated_at = $now where id = $id and role <> $role"
+    }
+
+    /// Replaces what is said of a user and they cannot change.
+    pub fn set_app_metadata(tx: &mut Tx, id: Uuid, metadata: &Json<Value>, now: Timestamp) {
+        "update users set app_metadata = $metadata, updated_at = $now where id = $id"
+    }
+
+    /// How many users there are, or have this in their address.
+    pub fn count(db: &Db, part: Option<&str>) -> One<(i64,)> {
+        "select count(*) from users where $part is null or {postgres: strpos(email, $part)}{sqlite: instr(email, $part)} > 0"
+    }
+
+    /// Some of them, newest first.
+    pub fn numbered(db: &Db, part: Option<&str>, limit: i64, offset: i64) -> Vec<User> {
+        "select {columns} from users
+         where $part is null or {postgres: strpos(email, $part)}{sqlite: instr(email, $part)} > 0
+         order by created_at desc, id desc limit $limit offset $offset"
+    }
+
+    /// The identities of the same users, oldest first.
+    pub fn identities_of_numbered(db: &Db, part: Option<&str>, limit: i64, offset: i64) -> Vec<Identity> {
+        "select {columns} from identities where user_id in (
+             select id from users
+             where $part is null or {postgres: strpos(email, $part)}{sqlite: instr(email, $part)} > 0
+             order by created_at desc, id desc limit $limit offset $offset)
+         order by created_at, id"
     }
 
     /// A user's identities, oldest first.
@@ -162,7 +193,7 @@ pub struct NewUser<'a> {
 }
 
 /// Makes a user who signs in by e-mail, or an anonymous one, with the identity that GoTrue's clients
-/// expect to see; `None` when the address is confirmed to be someone else's.
+/// expect to see; `None` when the address is confirmed to be someone else's, or the id taken.
 pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Option<User>> {
     let app_metadata = match new.email {
         Some(_) => serde_json::json!({"provider": "email", "providers": ["email"]}),

@@ -9,9 +9,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// RFC 9068, section 2.1: no other JWT of ours has this type.
-const TYPE: &str = "at+jwt";
+pub const TYPE: &str = "at+jwt";
 /// What GoTrue writes, and its clients expect.
-const AUDIENCE: &str = "authenticated";
+pub const AUDIENCE: &str = "authenticated";
 
 /// GoTrue's claims, and `rtc`: the refresh counter this token was issued with.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Claims {
     pub is_anonymous: bool,
 }
 
-fn issuer(app: &App) -> String {
+pub fn issuer(app: &App) -> String {
     format!("{}/auth/v1", app.public_url())
 }
 
@@ -104,12 +104,10 @@ pub async fn authenticate(app: &App, token: &str) -> Result<Auth> {
 /// RFC 8725: one algorithm, our key by its id alone, every claim checked, and nothing that would point elsewhere.
 fn verify(app: &App, token: &str) -> Option<Claims> {
     let header = jsonwebtoken::decode_header(token).ok()?;
-    let strange = header.jku.is_some()
-        || header.jwk.is_some()
-        || header.x5u.is_some()
-        || header.x5c.is_some()
-        || header.crit.is_some();
-    if header.alg != Algorithm::ES256 || header.typ.as_deref() != Some(TYPE) || strange {
+    if header.alg != Algorithm::ES256
+        || header.typ.as_deref() != Some(TYPE)
+        || points_elsewhere(&header)
+    {
         return None;
     }
     let key = app.keys.verifying(header.kid.as_deref()?)?;
@@ -124,4 +122,13 @@ fn verify(app: &App, token: &str) -> Option<Claims> {
     let now = app.now().unix();
     let begun = claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) <= now + 60;
     (claims.exp > now && begun).then_some(claims)
+}
+
+/// Whether a header names a key that is not known by its id alone, or wants what we do not do.
+pub fn points_elsewhere(header: &Header) -> bool {
+    header.jku.is_some()
+        || header.jwk.is_some()
+        || header.x5u.is_some()
+        || header.x5c.is_some()
+        || header.crit.is_some()
 }

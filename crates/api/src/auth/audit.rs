@@ -2,6 +2,7 @@
 //! carries it out. Actions have GoTrue's words where it has one:
 //! <https://supabase.com/docs/guides/auth/audit-logs>.
 use super::session::Client;
+use crate::extract::Admin;
 use db::{Timestamp, Tx, audit::NewEvent};
 use serde_json::Value;
 use uuid::Uuid;
@@ -37,6 +38,26 @@ pub async fn refused(
         subject: user,
         detail,
         ..event(client, action, false)
+    };
+    db::audit::record(tx, event, now).await
+}
+
+/// An admin did something to an account; without an id it was done with the service-role key.
+pub async fn by_admin(
+    tx: &mut Tx,
+    client: &Client,
+    action: &str,
+    admin: &Admin,
+    subject: Option<Uuid>,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject,
+        actor: admin.user,
+        actor_kind: "admin",
+        detail,
+        ..event(client, action, true)
     };
     db::audit::record(tx, event, now).await
 }

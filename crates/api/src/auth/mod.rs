@@ -8,12 +8,14 @@ use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod access;
+mod admin;
 mod adopt;
 mod audit;
 pub mod keys;
 mod logout;
 pub mod password;
 mod refresh;
+pub mod service_role;
 mod session;
 mod settings;
 mod signup;
@@ -36,6 +38,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(logout::routes())
         .merge(settings::routes())
         .merge(keys::routes())
+        .merge(admin::routes())
         .layer(axum::extract::DefaultBodyLimit::max(16 * 1024))
 }
 

@@ -3,7 +3,7 @@
 use crate::{Error, Result, error::Weakness};
 use anyhow::{Context, anyhow};
 use argon2::{
-    Argon2,
+    Algorithm, Argon2, Params,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use std::sync::{Arc, OnceLock};
@@ -14,6 +14,9 @@ use unicode_normalization::UnicodeNormalization;
 const MAX_CHARS: usize = 256;
 /// Hashes that may wait for a thread; more is an attack or an outage, and is told to come back.
 const MAX_WAITING: usize = 64;
+
+/// Of a hash that comes from elsewhere.
+const MAX_MEMORY_KIB: u32 = 64 * 1024;
 
 /// What attackers try first, of eight characters and more.
 const COMMON: &str = include_str!("common_passwords.txt");
@@ -112,4 +115,18 @@ pub fn check(password: &str, email: Option<&str>, min_chars: u8) -> Result<()> {
         return Err(Error::WeakPassword(vec![Weakness::Pwned]));
     }
     Ok(())
+}
+
+/// Whether a hash that was made elsewhere can be verified here, at a cost that we would bear ourselves
+/// several times over: what it asks for is spent at every sign-in.
+pub fn is_importable(hash: &str) -> bool {
+    let Ok(parsed) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let Ok(params) = Params::try_from(&parsed) else {
+        return false;
+    };
+    let known = Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
+    let bearable = params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= 10;
+    known && bearable && parsed.salt.is_some() && parsed.hash.is_some()
 }

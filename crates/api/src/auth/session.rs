@@ -64,6 +64,8 @@ pub struct UserBody {
     pub created_at: Time,
     pub updated_at: Time,
     pub is_anonymous: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub banned_until: Option<Time>,
 }
 
 /// How a provider knows a user.
@@ -101,6 +103,7 @@ impl UserBody {
             created_at: user.created_at.into(),
             updated_at: user.updated_at.into(),
             is_anonymous: user.is_anonymous,
+            banned_until: user.banned_until.map(Into::into),
         }
     }
 }

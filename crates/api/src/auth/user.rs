@@ -132,7 +132,8 @@ async fn new_hash(
     app.passwords.hash(new).await
 }
 
-fn merged(mut old: Value, new: Value) -> Value {
+/// What was there with what is new; a null removes a member.
+pub fn merged(mut old: Value, new: Value) -> Value {
     if let (Value::Object(old), Value::Object(new)) = (&mut old, new) {
         for (name, value) in new {
             match value {

@@ -118,7 +118,8 @@ async fn drain(
     tracing::info!("stopped");
 }
 
-async fn open(config: &Config) -> anyhow::Result<Db> {
+/// The database, at once or when it answers, with its schema up to date.
+pub async fn open(config: &Config) -> anyhow::Result<Db> {
     let options = config.core.database_options();
     let db = open_patiently(config, &options).await?;
     if config.core.migrate_on_start {
@@ -181,13 +182,19 @@ async fn prepare_development(config: &mut Config) -> anyhow::Result<Option<World
     if config.is_production() {
         return Ok(None);
     }
-    if config.auth.jwt_secret.is_empty() {
+    prepare_secret(config)?;
+    World::start(config).await.map(Some)
+}
+
+/// In development, makes a secret where none is configured, and keeps it.
+pub fn prepare_secret(config: &mut Config) -> anyhow::Result<()> {
+    if config.auth.jwt_secret.is_empty() && !config.is_production() {
         let file = data_folder(config).join("development.secret");
         let secret = keys::development_secret(&file)
             .with_context(|| format!("cannot keep the development secret in {}", file.display()))?;
         config.auth.jwt_secret = vec![secret];
     }
-    World::start(config).await.map(Some)
+    Ok(())
 }
 
 /// The simulated world, as far as this configuration needs it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 mod access;
+mod admin;
 mod keys;
 mod passwords;
 mod protocol;

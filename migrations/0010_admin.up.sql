@@ -1,0 +1,2 @@
+-- Admins list users, newest first.
+create index users_created on users (created_at, id);
