@@ -71,6 +71,12 @@ pub enum Error {
     SessionExpired,
     #[error("Token has expired or is invalid")]
     OtpExpired,
+    #[error("invalid flow state, no valid flow state found")]
+    FlowStateNotFound,
+    #[error("invalid flow state, flow state has expired")]
+    FlowStateExpired,
+    #[error("code challenge does not match previously saved code verifier")]
+    BadCodeVerifier,
 
     #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited { retry_after: Duration },
@@ -291,6 +297,13 @@ impl Error {
             ),
             (Self::SessionExpired, _) => Kind(S::BAD_REQUEST, "session_expired", "Session expired"),
             (Self::OtpExpired, _) => Kind(S::FORBIDDEN, "otp_expired", "Invalid or expired token"),
+            (Self::FlowStateNotFound, _) => {
+                Kind(S::NOT_FOUND, "flow_state_not_found", "Unknown code")
+            }
+            (Self::FlowStateExpired, _) => Kind(S::FORBIDDEN, "flow_state_expired", "Expired code"),
+            (Self::BadCodeVerifier, _) => {
+                Kind(S::BAD_REQUEST, "bad_code_verifier", "Wrong code verifier")
+            }
             (Self::RateLimited { .. }, GoTrue) => Kind(
                 S::TOO_MANY_REQUESTS,
                 "over_request_rate_limit",

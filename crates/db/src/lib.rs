@@ -34,6 +34,7 @@ mod url;
 mod writer;
 
 pub mod audit;
+pub mod auth_codes;
 pub mod billing;
 pub mod conversations;
 pub mod generations;

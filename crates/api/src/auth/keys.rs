@@ -36,6 +36,7 @@ struct Master {
     seal: [u8; 32],
     refresh: [u8; 32],
     otp: [u8; 32],
+    column: [u8; 32],
 }
 
 impl Master {
@@ -54,6 +55,7 @@ impl Master {
             seal: key("signing keys")?,
             refresh: key("refresh tokens")?,
             otp: key("one-time codes")?,
+            column: key("sealed columns")?,
         })
     }
 }
@@ -84,12 +86,13 @@ impl Keys {
             .find(|row| row.state == "active")
             .context("no key is active")?;
         let private = masters.iter().enumerate().find_map(|(age, master)| {
-            Some((age, unseal(master, &active.kid, &active.private_sealed)?))
+            let kid = active.kid.as_bytes();
+            Some((age, unseal(&master.seal, kid, &active.private_sealed)?))
         });
         let (age, private) = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
         if age > 0 {
             // Once every instance has the new secret the old one can go.
-            let sealed = seal(newest, &active.kid, &private)?;
+            let sealed = seal(&newest.seal, active.kid.as_bytes(), &private)?;
             let mut tx = db.begin().await?;
             db::keys::reseal(&mut tx, &active.kid, &sealed).await?;
             tx.commit().await?;
@@ -140,6 +143,18 @@ impl Keys {
             .iter()
             .map(move |master| mac(&master.otp, message))
     }
+
+    /// What is kept of a secret that has to be read back; it opens only as the same thing.
+    pub fn seal(&self, bound_to: &[u8], secret: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let newest = self.masters.first().context("JWT_SECRET is not set")?;
+        seal(&newest.column, bound_to, secret)
+    }
+
+    /// The secret, when it was sealed as this thing and under a `JWT_SECRET` that is understood.
+    pub fn unseal(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let mut masters = self.masters.iter();
+        masters.find_map(|master| unseal(&master.column, bound_to, sealed))
+    }
 }
 
 fn mac(key: &[u8; 32], message: &[&[u8]]) -> [u8; 32] {
@@ -167,26 +182,26 @@ fn make(master: &Master) -> anyhow::Result<(String, Value, Vec<u8>)> {
         members.insert(name.into(), value.into());
     }
     members.insert("key_ops".into(), json!(["verify"]));
-    Ok((kid.clone(), public, seal(master, &kid, pair.as_ref())?))
+    let sealed = seal(&master.seal, kid.as_bytes(), pair.as_ref())?;
+    Ok((kid, public, sealed))
 }
 
-/// AES-256-GCM, bound to the key's id; the nonce stands in front.
-fn seal(master: &Master, kid: &str, private: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let key =
-        RandomizedNonceKey::new(&AES_256_GCM, &master.seal).map_err(|_| anyhow!("AES-GCM"))?;
-    let mut sealed = private.to_vec();
+/// AES-256-GCM, bound to what it is for; the nonce stands in front.
+fn seal(key: &[u8; 32], bound_to: &[u8], secret: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| anyhow!("AES-GCM"))?;
+    let mut sealed = secret.to_vec();
     let nonce = key
-        .seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut sealed)
+        .seal_in_place_append_tag(Aad::from(bound_to), &mut sealed)
         .map_err(|_| anyhow!("AES-GCM"))?;
     Ok([nonce.as_ref().as_slice(), &sealed].concat())
 }
 
-fn unseal(master: &Master, kid: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+fn unseal(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, sealed) = sealed.split_at_checked(12)?;
-    let key = RandomizedNonceKey::new(&AES_256_GCM, &master.seal).ok()?;
-    let mut private = sealed.to_vec();
+    let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
+    let mut secret = sealed.to_vec();
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    key.open_in_place(nonce, Aad::from(kid.as_bytes()), &mut private)
+    key.open_in_place(nonce, Aad::from(bound_to), &mut secret)
         .ok()
         .map(|opened| opened.to_vec())
 }

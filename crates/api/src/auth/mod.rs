@@ -14,6 +14,10 @@ mod audit;
 pub mod keys;
 mod logout;
 pub mod password;
+#[allow(dead_code, reason = "what issues codes is to come")]
+pub mod pkce;
+#[allow(dead_code, reason = "what redirects is to come")]
+pub mod redirect;
 mod refresh;
 pub mod service_role;
 mod session;
@@ -94,6 +98,9 @@ pub struct Config {
     /// A session ends after so long at the latest.
     #[arg(long, value_parser = some_seconds, default_value = "180d")]
     pub auth_session_absolute: Duration,
+
+    #[command(flatten)]
+    pub redirect: redirect::Config,
 }
 
 /// Secrets that were published with templates and tutorials.
@@ -114,6 +121,7 @@ impl Config {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Problem>,
     ) {
+        self.redirect.check(problems);
         if !production {
             return;
         }

@@ -35,6 +35,11 @@ pub struct Response {
     pub expires_at: i64,
     pub refresh_token: String,
     pub user: UserBody,
+    /// For the provider's own API, once, after a sign-in with OAuth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_refresh_token: Option<String>,
 }
 
 impl IntoResponse for Response {
@@ -195,5 +200,7 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
         expires_at,
         refresh_token: refresh::encode(&app.keys, &session, session.refresh_counter),
         user: UserBody::new(user, identities),
+        provider_token: None,
+        provider_refresh_token: None,
     })
 }

@@ -1,4 +1,4 @@
-use super::{audit, normalise_email, refresh, session};
+use super::{audit, normalise_email, pkce, refresh, session};
 use crate::{
     App, Error, Result,
     extract::{self, Json, Query},
@@ -16,7 +16,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 #[derive(Deserialize, IntoParams)]
 struct Grant {
-    /// `password` or `refresh_token`.
+    /// `password`, `refresh_token` or `pkce`.
     #[serde(default)]
     grant_type: String,
 }
@@ -32,6 +32,14 @@ struct RefreshTokenGrant {
     refresh_token: String,
 }
 
+#[derive(Deserialize, ToSchema)]
+struct PkceGrant {
+    /// The `code` that the redirect brought.
+    auth_code: String,
+    /// What `code_challenge` was the hash of.
+    code_verifier: String,
+}
+
 #[derive(ToSchema)]
 #[schema(as = TokenGrant)]
 #[expect(dead_code, reason = "for the description alone")]
@@ -40,9 +48,11 @@ enum AnyGrant {
     Password(PasswordGrant),
     #[schema(title = "refresh_token")]
     RefreshToken(RefreshTokenGrant),
+    #[schema(title = "pkce")]
+    Pkce(PkceGrant),
 }
 
-/// Sign in, or refresh. A refresh token is good for one use; used twice at the same moment, or when
+/// Sign in, refresh, or exchange the code of a redirect. A refresh token is good for one use; used twice at the same moment, or when
 /// the answer was lost, it gives the same new one.
 #[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(Grant), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
 async fn token(
@@ -59,6 +69,10 @@ async fn token(
         "refresh_token" => {
             let Json::<RefreshTokenGrant>(given) = extract::json(request, &app).await?;
             refresh::refresh(&app, &given.refresh_token, &client).await
+        }
+        "pkce" => {
+            let Json::<PkceGrant>(given) = extract::json(request, &app).await?;
+            pkce::exchange(&app, &given.auth_code, &given.code_verifier, &client).await
         }
         _ => Err(Error::UnsupportedGrantType),
     }
