@@ -1,12 +1,13 @@
 //! The two engines behind one face. Nothing outside this crate knows which one runs.
-use crate::{DatabaseUrl, Error, Pooling, Result, inbox::together::Arrivals, pooler, writer};
+use crate::{
+    DatabaseUrl, Error, Pooling, Result, bell::Bell, inbox::together::Arrivals, pooler, writer,
+};
 use sqlx::{
     ConnectOptions, PgPool, Postgres, SqlitePool, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::sync::Notify;
 
 /// How connections are kept.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl Default for Options {
 pub struct Db {
     pub(crate) engine: Engine,
     /// Rings when a transaction that enqueued a job was committed here.
-    pub(crate) bell: Arc<Notify>,
+    pub(crate) bell: Arc<Bell>,
 }
 
 #[derive(Clone)]
@@ -61,7 +62,7 @@ pub(crate) enum Engine {
 pub struct Tx {
     pub(crate) open: Open,
     /// What a commit rings, once a job was enqueued.
-    pub(crate) bell: Arc<Notify>,
+    pub(crate) bell: Arc<Bell>,
     pub(crate) enqueued: bool,
 }
 
@@ -92,9 +93,13 @@ impl Db {
     }
 
     fn new(engine: Engine) -> Self {
+        let elsewhere = match &engine {
+            Engine::Postgres { pool, .. } => Some(pool.clone()),
+            Engine::Sqlite { .. } => None,
+        };
         Self {
             engine,
-            bell: Arc::default(),
+            bell: Bell::new(elsewhere),
         }
     }
 
@@ -147,6 +152,7 @@ impl Db {
             }
             inspected => inspected?,
         };
+        let maybe_tls = !matches!(connect.get_ssl_mode(), PgSslMode::Disable);
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -163,7 +169,7 @@ impl Db {
         Ok(Self::new(Engine::Postgres {
             pool,
             pooling,
-            arrivals: Arc::default(),
+            arrivals: Arc::new(Arrivals::new(maybe_tls)),
         }))
     }
 
@@ -252,7 +258,7 @@ impl Tx {
             Open::Sqlite(work) => work.commit().await?,
         }
         if self.enqueued {
-            self.bell.notify_one();
+            self.bell.ring();
         }
         Ok(())
     }

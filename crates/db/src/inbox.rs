@@ -116,7 +116,7 @@ pub async fn ingest(db: &Db, arrival: Arrival<'_>, now: Timestamp) -> Result<boo
         Engine::Postgres { pool, arrivals, .. } => {
             let fresh = together::ingest(pool, arrivals, &arrival, now).await?;
             if fresh {
-                db.wake_workers();
+                db.bell.ring();
             }
             Ok(fresh)
         }

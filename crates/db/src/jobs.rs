@@ -1,9 +1,6 @@
 //! Side effects that wait to happen: written in the transaction that causes them, claimed under a
 //! lease, one at a time for each subject.
-use crate::{
-    engine::{Engine, Open},
-    prelude::*,
-};
+use crate::{engine::Engine, prelude::*};
 
 row! {
     /// A job under our lease.
@@ -154,27 +151,14 @@ pub async fn enqueue(tx: &mut Tx, new: NewJob<'_>, now: Timestamp) -> Result<boo
         now,
     )
     .await?;
-    if fresh {
-        ring(tx).await?;
-    }
+    tx.enqueued |= fresh;
     Ok(fresh)
-}
-
-/// Has workers, here and on other instances, look for jobs once the transaction has committed.
-async fn ring(tx: &mut Tx) -> Result<()> {
-    tx.enqueued = true;
-    if let Open::Postgres(conn) = &mut tx.open {
-        sqlx::query("select pg_notify('plinth_jobs', '')")
-            .execute(&mut **conn)
-            .await?;
-    }
-    Ok(())
 }
 
 /// Gives the dead jobs of a kind all their attempts back. Returns how many there were.
 pub async fn revive(tx: &mut Tx, kind: &str, now: Timestamp) -> Result<u64> {
     let revived = revive_dead(tx, kind, now).await?;
-    ring(tx).await?;
+    tx.enqueued = true;
     Ok(revived)
 }
 
@@ -208,13 +192,13 @@ pub async fn next_due_at(db: &Db, now: Timestamp) -> Result<Option<Timestamp>> {
 impl Db {
     /// Has the workers of this process look for jobs now.
     pub fn wake_workers(&self) {
-        self.bell.notify_one();
+        self.bell.ring_here();
     }
 }
 
 /// Returns when a job was committed in this process since the last call.
 pub async fn rung(db: &Db) {
-    db.bell.notified().await;
+    db.bell.rung().await;
 }
 
 /// Hears of jobs that other instances commit.

@@ -19,6 +19,7 @@
 #[macro_use]
 mod macros;
 
+mod bell;
 pub mod check;
 mod engine;
 mod error;

@@ -10,10 +10,12 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 /// Statements under way at most.
-const STATEMENTS: usize = 4;
-/// Bytes of one statement, as far as there is a choice. sqlx leaves Nagle's algorithm on: what does
-/// not fit one TLS record (16 KiB) waits 40 ms for the acknowledgement of its first part.
-const STATEMENT_BYTES: usize = 12 * 1024;
+const STATEMENTS: usize = 6;
+/// Bytes of one statement, as far as there is a choice.
+const STATEMENT_BYTES: usize = 256 * 1024;
+/// The same over TLS. sqlx leaves Nagle's algorithm on: what does not fit one record (16 KiB) waits
+/// 40 ms for the acknowledgement of its first part.
+const STATEMENT_BYTES_OVER_TLS: usize = 12 * 1024;
 /// What an arrival adds to its body.
 const OVERHEAD: usize = 400;
 
@@ -30,21 +32,13 @@ const INGEST: &str = "
         insert into jobs (id, kind, subject, payload, due_at, attempts, created_at)
         select id, $12, subject, jsonb_build_object('event', id), received_at, 0, received_at from arrived
     )
-    select id, pg_notify('plinth_jobs', '')::text from arrived";
+    select id from arrived";
 
 /// What waits to be written.
 pub(crate) struct Arrivals {
     waiting: Mutex<Vec<Waiting>>,
     turns: Arc<Semaphore>,
-}
-
-impl Default for Arrivals {
-    fn default() -> Self {
-        Self {
-            waiting: Mutex::default(),
-            turns: Arc::new(Semaphore::new(STATEMENTS)),
-        }
-    }
+    statement_bytes: usize,
 }
 
 struct Waiting {
@@ -101,6 +95,19 @@ pub(crate) async fn ingest(
 }
 
 impl Arrivals {
+    /// For connections that may be encrypted, or are known not to be.
+    pub(crate) fn new(maybe_tls: bool) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            turns: Arc::new(Semaphore::new(STATEMENTS)),
+            statement_bytes: if maybe_tls {
+                STATEMENT_BYTES_OVER_TLS
+            } else {
+                STATEMENT_BYTES
+            },
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +120,7 @@ impl Arrivals {
                 let mut bytes = 0;
                 let fits = |arrival: &&Waiting| {
                     bytes += arrival.body.len() + OVERHEAD;
-                    bytes <= STATEMENT_BYTES
+                    bytes <= self.statement_bytes
                 };
                 let n = waiting
                     .iter()
@@ -146,7 +153,7 @@ impl Arrivals {
 /// The ids of those that were not here before.
 async fn insert(pool: &PgPool, batch: &[Waiting]) -> Result<Vec<Uuid>> {
     let column = |get: fn(&Waiting) -> &str| batch.iter().map(get).collect::<Vec<_>>();
-    let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(INGEST)
+    let rows: Vec<(Uuid,)> = sqlx::query_as(INGEST)
         .bind(batch.iter().map(|w| w.id).collect::<Vec<_>>())
         .bind(column(|w| &w.provider))
         .bind(column(|w| &w.mode))
@@ -170,5 +177,5 @@ async fn insert(pool: &PgPool, batch: &[Waiting]) -> Result<Vec<Uuid>> {
             statement: "db::inbox::together::insert",
             source,
         })?;
-    Ok(rows.into_iter().map(|(id, _)| id).collect())
+    Ok(rows.into_iter().map(|(id,)| id).collect())
 }

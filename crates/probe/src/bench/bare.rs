@@ -6,9 +6,10 @@ use super::{
 };
 use anyhow::{Context, Result};
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
@@ -33,7 +34,12 @@ use uuid::Uuid;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// GET /health/live.
-    Health { port: u16 },
+    Health {
+        port: u16,
+        /// The answer to give, a file that `Answer` was written to.
+        #[arg(long)]
+        answer: PathBuf,
+    },
     /// GET /auth/v1/user.
     User {
         port: u16,
@@ -45,6 +51,9 @@ pub enum Command {
         /// Who issues its tokens.
         #[arg(long)]
         issuer: String,
+        /// The answer to give, once all is read and checked.
+        #[arg(long)]
+        answer: PathBuf,
     },
     /// Stores events and their jobs for so long, one pair a transaction, and prints how it went.
     Ingest {
@@ -57,16 +66,20 @@ pub enum Command {
 
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Health { port } => {
-            serve(port, Router::new().route("/health/live", get(live))).await
+        Command::Health { port, answer } => {
+            let answer = Arc::new(Answer::read(&answer)?);
+            let routes = Router::new().route("/health/live", get(live));
+            serve(port, routes.with_state(answer)).await
         }
         Command::User {
             port,
             database,
             jwks,
             issuer,
+            answer,
         } => {
-            let users = Users::new(&database, &jwks, &issuer).await?;
+            let answer = Answer::read(&answer)?;
+            let users = Users::new(&database, &jwks, &issuer, answer).await?;
             serve(
                 port,
                 Router::new()
@@ -92,13 +105,35 @@ async fn serve(port: u16, router: Router) -> Result<()> {
     Ok(axum::serve(listener, router).await?)
 }
 
-#[derive(Serialize)]
-struct Live {
-    live: bool,
+/// What the server answers, to be answered alike: to the last header, for a larger answer costs both
+/// ends more.
+#[derive(Serialize, Deserialize)]
+pub struct Answer {
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
-async fn live() -> Json<Live> {
-    Json(Live { live: true })
+impl Answer {
+    fn read(file: &std::path::Path) -> Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(file)?)?)
+    }
+
+    fn give(&self) -> Response {
+        let mut response = self.body.clone().into_response();
+        let headers = response.headers_mut();
+        headers.clear();
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+                headers.append(name, value);
+            }
+        }
+        response
+    }
+}
+
+async fn live(State(answer): State<Arc<Answer>>) -> Response {
+    answer.give()
 }
 
 /// What a request for the signed-in user needs.
@@ -106,6 +141,7 @@ struct Users {
     pool: Pool,
     keys: HashMap<String, DecodingKey>,
     validation: Validation,
+    answer: Answer,
 }
 
 enum Pool {
@@ -117,7 +153,7 @@ enum Pool {
 const CONNECTIONS: u32 = 10;
 
 impl Users {
-    async fn new(database: &str, jwks: &str, issuer: &str) -> Result<Self> {
+    async fn new(database: &str, jwks: &str, issuer: &str, answer: Answer) -> Result<Self> {
         let jwks: JwkSet = serde_json::from_str(jwks)?;
         let mut keys = HashMap::new();
         for jwk in &jwks.keys {
@@ -146,6 +182,7 @@ impl Users {
             pool,
             keys,
             validation,
+            answer,
         })
     }
 
@@ -191,36 +228,35 @@ struct Standing {
     banned_until: Option<Micros>,
 }
 
-#[derive(sqlx::FromRow)]
-struct User {
-    id: Uuid,
-    email: Option<String>,
-    email_confirmed_at: Option<Micros>,
-    role: String,
-    app_metadata: Column<Value>,
-    user_metadata: Column<Value>,
-    is_anonymous: bool,
-    last_sign_in_at: Option<Micros>,
-    created_at: Micros,
-    updated_at: Micros,
-}
+/// Every column of `USER`.
+type User = (
+    Uuid,
+    Option<String>,
+    Option<Micros>,
+    Option<String>,
+    String,
+    Column<Value>,
+    Column<Value>,
+    bool,
+    Option<Micros>,
+    Option<Micros>,
+    Micros,
+    Micros,
+);
+/// Every column of `IDENTITIES`.
+type Identity = (
+    Uuid,
+    Uuid,
+    String,
+    String,
+    String,
+    Column<Value>,
+    Option<Micros>,
+    Micros,
+    Micros,
+);
 
-#[derive(sqlx::FromRow)]
-struct Identity {
-    id: Uuid,
-    user_id: Uuid,
-    provider: String,
-    subject: String,
-    profile: Column<Value>,
-    last_sign_in_at: Option<Micros>,
-    created_at: Micros,
-    updated_at: Micros,
-}
-
-async fn user(
-    State(users): State<Arc<Users>>,
-    headers: HeaderMap,
-) -> Result<Json<UserBody>, StatusCode> {
+async fn user(State(users): State<Arc<Users>>, headers: HeaderMap) -> Result<Response, StatusCode> {
     let claims = users.claims(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
     let read = match &users.pool {
         Pool::Sqlite(pool) => read_sqlite(pool, &claims).await,
@@ -230,16 +266,16 @@ async fn user(
         eprintln!("{error}");
         StatusCode::INTERNAL_SERVER_ERROR
     })?;
-    let (standing, user, identities) = read.ok_or(StatusCode::FORBIDDEN)?;
+    let (standing, user, _) = read.ok_or(StatusCode::FORBIDDEN)?;
     let now = now();
-    let stands = standing.user_id == user.id
+    let stands = standing.user_id == user.0
         && standing.revoked_at.is_none()
         && standing.absolute_expires_at.0 > now
         && standing.banned_until.is_none_or(|until| until.0 <= now);
     if !stands {
         return Err(StatusCode::FORBIDDEN);
     }
-    Ok(Json(UserBody::new(user, identities)))
+    Ok(users.answer.give())
 }
 
 type Read = Option<(Standing, User, Vec<Identity>)>;
@@ -269,75 +305,6 @@ macro_rules! read {
 read!(read_sqlite, SqlitePool);
 read!(read_postgres, PgPool);
 
-#[derive(Serialize)]
-struct UserBody {
-    id: Uuid,
-    aud: &'static str,
-    role: String,
-    email: String,
-    email_confirmed_at: Option<Micros>,
-    phone: &'static str,
-    confirmation_sent_at: Option<Micros>,
-    confirmed_at: Option<Micros>,
-    last_sign_in_at: Option<Micros>,
-    app_metadata: Value,
-    user_metadata: Value,
-    identities: Vec<IdentityBody>,
-    created_at: Micros,
-    updated_at: Micros,
-    is_anonymous: bool,
-}
-
-#[derive(Serialize)]
-struct IdentityBody {
-    identity_id: Uuid,
-    id: String,
-    user_id: Uuid,
-    identity_data: Value,
-    provider: String,
-    last_sign_in_at: Option<Micros>,
-    created_at: Micros,
-    updated_at: Micros,
-    email: Option<String>,
-}
-
-impl UserBody {
-    fn new(user: User, identities: Vec<Identity>) -> Self {
-        let identity = |identity: Identity| IdentityBody {
-            identity_id: identity.id,
-            id: identity.subject,
-            user_id: identity.user_id,
-            email: identity
-                .profile
-                .get("email")
-                .and_then(Value::as_str)
-                .map(ToOwned::to_owned),
-            identity_data: identity.profile.0,
-            provider: identity.provider,
-            last_sign_in_at: identity.last_sign_in_at,
-            created_at: identity.created_at,
-            updated_at: identity.updated_at,
-        };
-        Self {
-            id: user.id,
-            aud: "authenticated",
-            role: user.role,
-            email: user.email.unwrap_or_default(),
-            email_confirmed_at: user.email_confirmed_at,
-            phone: "",
-            confirmation_sent_at: None,
-            confirmed_at: user.email_confirmed_at,
-            last_sign_in_at: user.last_sign_in_at,
-            app_metadata: user.app_metadata.0,
-            user_metadata: user.user_metadata.0,
-            identities: identities.into_iter().map(identity).collect(),
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-            is_anonymous: user.is_anonymous,
-        }
-    }
-}
-
 /// Since 1970: as SQLite keeps it, and as PostgreSQL's timestamptz gives it.
 #[derive(Clone, Copy)]
 struct Micros(i64);
@@ -350,13 +317,6 @@ fn now() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-impl Serialize for Micros {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = chrono::DateTime::from_timestamp_micros(self.0).unwrap_or_default();
-        serializer.collect_str(&time.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
-    }
 }
 
 impl Type<Sqlite> for Micros {

@@ -1,24 +1,23 @@
 //! Requests that only read: `health` and `user`.
 use super::{
-    Bench,
+    Bench, bare,
     load::Load,
     process::{Process, free_port},
     report::Report,
     server::{self, Server},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, header};
-use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const AIM: f64 = 0.8;
 
 pub async fn health(bench: &Bench, report: &mut Report) -> Result<()> {
     let server = Server::start(bench, "health", None, &[], &[]).await?;
-    let (bare, port) = bare(bench, "health-bare", &["health"], &[]).await?;
     let request = get("/health/live", None)?;
+    let (bare, port) = bare(bench, "health", &server, &request, &[]).await?;
     compare(
         bench,
         report,
@@ -63,8 +62,8 @@ async fn user_on(
     let jwks = server.jwks().await?.to_string();
     let issuer = server.url("/auth/v1");
     let arguments = [database, "--jwks", &jwks, "--issuer", &issuer];
-    let (bare, port) = bare(bench, "user-bare", &["user"], &arguments).await?;
     let request = get("/auth/v1/user", Some(&user.token))?;
+    let (bare, port) = bare(bench, "user", server, &request, &arguments).await?;
     compare(
         bench,
         report,
@@ -76,20 +75,23 @@ async fn user_on(
     .await
 }
 
-/// Starts `probe bare …` and returns when it listens.
+/// Starts `probe bare …`, which gives the server's own answer, and returns when it listens.
 async fn bare(
     bench: &Bench,
-    name: &str,
-    what: &[&str],
+    what: &str,
+    server: &Server,
+    request: &Request<Full<Bytes>>,
     arguments: &[&str],
 ) -> Result<(Process, u16)> {
-    let (folder, port) = (bench.scratch.fresh(name)?, free_port()?);
+    let (folder, port) = (bench.scratch.fresh(&format!("{what}-bare"))?, free_port()?);
+    let given = serde_json::to_vec(&answer(server.port, request).await?)?;
+    std::fs::write(folder.join("answer.json"), given)?;
     let mut process = Process::start(&std::env::current_exe()?, &folder, |command| {
         command
-            .arg("bare")
-            .args(what)
+            .args(["bare", what])
             .arg(port.to_string())
-            .args(arguments);
+            .args(arguments)
+            .args(["--answer", "answer.json"]);
     })?;
     let started = Instant::now();
     while Load::open(port, 1).await.is_err() {
@@ -116,10 +118,8 @@ async fn compare(
         answer(server.port, request).await?,
         answer(port, request).await?,
     );
-    if ours != limit {
-        bail!(
-            "the bare server answers otherwise, so nothing could be compared:\n{ours:?}\n{limit:?}"
-        );
+    if ours.body != limit.body || ours.headers.len() != limit.headers.len() {
+        bail!("the bare server answers otherwise, so nothing could be compared");
     }
     let mut our_load = Load::open(server.port, bench.connections).await?;
     let mut bare_load = Load::open(port, bench.connections).await?;
@@ -144,18 +144,20 @@ fn get(path: &str, token: Option<&str>) -> Result<Request<Full<Bytes>>> {
     Ok(request.body(Full::default())?)
 }
 
-/// Content type and body, as far as both have to agree.
-async fn answer(port: u16, request: &Request<Full<Bytes>>) -> Result<(String, Value)> {
+/// What is answered, but for what hyper writes itself.
+async fn answer(port: u16, request: &Request<Full<Bytes>>) -> Result<bare::Answer> {
     let mut connection = super::load::connect(port).await?;
     let response = connection.send_request(request.clone()).await?;
     if response.status() != 200 {
         bail!("answered {}", super::load::explained(response).await);
     }
-    let kind = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .context("no content type")?;
-    let kind = kind.to_str()?.to_owned();
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok((kind, serde_json::from_slice(&body)?))
+    let headers = response.headers().iter();
+    let headers =
+        headers.filter(|(name, _)| ![header::CONTENT_LENGTH, header::DATE].contains(name));
+    let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = headers.map(|(name, value)| (name.to_string(), text(value)));
+    Ok(bare::Answer {
+        headers: headers.collect(),
+        body: String::from_utf8(response.into_body().collect().await?.to_bytes().into())?,
+    })
 }
