@@ -80,6 +80,8 @@ pub enum Error {
 
     #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited { retry_after: Duration },
+    #[error("For security purposes, you can only request this after {} seconds.", .retry_after.as_secs().max(1))]
+    MailRateLimited { retry_after: Duration },
     #[error("The plan's {what} for this period are used up. They start anew at {resets_at}.")]
     QuotaExceeded {
         what: &'static str,
@@ -304,6 +306,11 @@ impl Error {
             (Self::BadCodeVerifier, _) => {
                 Kind(S::BAD_REQUEST, "bad_code_verifier", "Wrong code verifier")
             }
+            (Self::MailRateLimited { .. }, _) => Kind(
+                S::TOO_MANY_REQUESTS,
+                "over_email_send_rate_limit",
+                "Too many mails",
+            ),
             (Self::RateLimited { .. }, GoTrue) => Kind(
                 S::TOO_MANY_REQUESTS,
                 "over_request_rate_limit",
@@ -383,9 +390,9 @@ impl Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } | Self::LlmUnavailable { retry_after } => {
-                Some(*retry_after)
-            }
+            Self::RateLimited { retry_after }
+            | Self::MailRateLimited { retry_after }
+            | Self::LlmUnavailable { retry_after } => Some(*retry_after),
             Self::DatabaseUnavailable | Self::Busy | Self::IdempotencyInFlight => {
                 Some(Duration::from_secs(1))
             }
@@ -397,7 +404,7 @@ impl Error {
     /// where by themselves they would not try again (400, 401) or would (409, every 429).
     fn worth_retrying(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::RequestTimeout => true,
+            Self::RateLimited { .. } | Self::MailRateLimited { .. } | Self::RequestTimeout => true,
             Self::WebhookNotConfigured => false,
             _ => self.status(Dialect::OpenAi).is_server_error(),
         }

@@ -27,6 +27,8 @@ pub enum Action {
     SignInAccount,
     SignUp,
     Mail,
+    MailSpacing,
+    MailSender,
     Refresh,
     Verify,
     WebhookRefused,
@@ -62,7 +64,7 @@ const fn rule(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 9] = [
+pub const RULES: [Rule; 11] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     rule(
@@ -77,6 +79,20 @@ pub const RULES: [Rule; 9] = [
         Action::Mail,
         "mail",
         "e-mail address that is written to",
+        3,
+        60 * 60,
+    ),
+    rule(
+        Action::MailSpacing,
+        "mail_spacing",
+        "e-mail address that is written to",
+        1,
+        60,
+    ),
+    rule(
+        Action::MailSender,
+        "mail_sender",
+        "address that asks for codes",
         5,
         60 * 60,
     ),
@@ -219,6 +235,19 @@ impl Limits {
         }
     }
 
+    /// Counts one mail to this address, and refuses it when it is too many. Whoever asks, and whether
+    /// or not anyone is there who would be written to.
+    pub async fn check_mail(&self, email: &str) -> Result<()> {
+        for action in [Action::MailSpacing, Action::Mail] {
+            let checked = self.check(action, email).await;
+            checked.map_err(|refusal| match refusal {
+                Error::RateLimited { retry_after } => Error::MailRateLimited { retry_after },
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Forgets keys that are as good as new.
     pub fn shed(&self) {
         self.memory.shed();
@@ -272,7 +301,8 @@ fn action_of(request: &Request) -> Option<Action> {
     }
     match path.strip_prefix("/auth/v1/")? {
         "signup" => Some(Action::SignUp),
-        "verify" | "resend" => Some(Action::Verify),
+        "verify" => Some(Action::Verify),
+        "otp" | "magiclink" | "recover" | "resend" => Some(Action::MailSender),
         "token" => {
             // As the handler reads it: the same words elsewhere in the query are no refresh.
             let query = request.uri().query().unwrap_or_default();

@@ -82,6 +82,18 @@ pub enum Mail {
         code: String,
         minutes: u64,
     },
+    /// The code that signs in.
+    SignIn {
+        to: String,
+        code: String,
+        minutes: u64,
+    },
+    /// The code that signs in who forgot their password.
+    Recovery {
+        to: String,
+        code: String,
+        minutes: u64,
+    },
     /// Someone signed up with an address that is in use.
     AlreadyRegistered { to: String },
 }
@@ -89,13 +101,18 @@ pub enum Mail {
 impl Mail {
     fn to(&self) -> &str {
         match self {
-            Self::ConfirmSignup { to, .. } | Self::AlreadyRegistered { to } => to,
+            Self::ConfirmSignup { to, .. }
+            | Self::SignIn { to, .. }
+            | Self::Recovery { to, .. }
+            | Self::AlreadyRegistered { to } => to,
         }
     }
 
     fn label(&self) -> &'static str {
         match self {
             Self::ConfirmSignup { .. } => "confirm_signup",
+            Self::SignIn { .. } => "sign_in",
+            Self::Recovery { .. } => "recovery",
             Self::AlreadyRegistered { .. } => "already_registered",
         }
     }
@@ -109,6 +126,24 @@ impl Mail {
                     format!("Your code is {code}."),
                     format!("Enter it where you signed up, within {minutes} minutes."),
                     "If that was not you, ignore this mail: without the code nothing happens."
+                        .into(),
+                ],
+            ),
+            Self::SignIn { code, minutes, .. } => (
+                format!("{code} is your code"),
+                vec![
+                    format!("Your code to sign in is {code}."),
+                    format!("Enter it where you asked for it, within {minutes} minutes."),
+                    "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail."
+                        .into(),
+                ],
+            ),
+            Self::Recovery { code, minutes, .. } => (
+                format!("{code} is your code for a new password"),
+                vec![
+                    format!("Your code is {code}."),
+                    format!("Enter it where you asked for a new password, within {minutes} minutes."),
+                    "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail: your password stays as it is."
                         .into(),
                 ],
             ),

@@ -7,6 +7,7 @@ row! {
     pub struct OneTimeToken {
         pub id: Uuid,
         pub user_id: Uuid,
+        pub kind: String,
         pub secret_hash: Vec<u8>,
         pub attempts: i64,
         pub expires_at: Timestamp,
@@ -22,11 +23,12 @@ sql! {
          values ($id, $user, $kind, $email, $secret_hash, 0, $expires_at, $now)"
     }
 
-    /// The newest code of this purpose for this address that may still be used, with this guess
+    /// The newest code of these purposes for this address, if it may still be used, with this guess
     /// counted. Only the newest counts: a new code makes the older ones worthless.
-    pub fn guess(tx: &mut Tx, email: &str, kind: &str, max_attempts: i64, now: Timestamp) -> Option<OneTimeToken> {
+    pub fn guess(tx: &mut Tx, email: &str, kind: &str, or_kind: &str, max_attempts: i64, now: Timestamp) -> Option<OneTimeToken> {
         "update one_time_tokens set attempts = attempts + 1
-         where id = (select id from one_time_tokens where email = $email and kind = $kind order by id desc limit 1)
+         where id = (select id from one_time_tokens where email = $email and kind in ($kind, $or_kind)
+                     order by id desc limit 1)
            and consumed_at is null and expires_at > $now and attempts < $max_attempts
          returning {columns}"
     }

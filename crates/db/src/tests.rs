@@ -301,11 +301,11 @@ both_engines! {
         one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"old", now() + Duration::from_secs(9), now()).await.unwrap();
         one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"new", now() + Duration::from_secs(9), now()).await.unwrap();
         for n in 1..=5 {
-            let token = one_time_tokens::guess(&mut tx, "a@b.c", "signup", 5, now()).await.unwrap().unwrap();
+            let token = one_time_tokens::guess(&mut tx, "a@b.c", "signup", "magiclink", 5, now()).await.unwrap().unwrap();
             assert_eq!((token.attempts, token.secret_hash.as_slice()), (n, b"new".as_slice()), "the newest alone counts");
         }
-        assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "signup", 5, now()).await.unwrap(), None);
-        assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "recovery", 5, now()).await.unwrap(), None);
+        assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "signup", "magiclink", 5, now()).await.unwrap(), None);
+        assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "recovery", "recovery", 5, now()).await.unwrap(), None);
         tx.commit().await.unwrap();
     }
 

@@ -53,6 +53,13 @@ sql! {
          order by case when email_confirmed_at is null then 1 else 0 end, created_at desc limit 1"
     }
 
+    /// Who asked last to be mailed a code for this address, without a password, and never used it.
+    pub fn claimant(db: &Db, email: &str) -> Option<User> {
+        "select {columns} from users
+         where email = $email and email_confirmed_at is null and last_sign_in_at is null and password_hash is null
+         order by created_at desc limit 1"
+    }
+
     /// Makes a user; `None` when the address is confirmed to be someone else's, or the id taken.
     fn insert(
         tx: &mut Tx, id: Uuid, email: Option<&str>, confirmed_at: Option<Timestamp>, password_hash: Option<&str>,

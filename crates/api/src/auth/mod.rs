@@ -11,8 +11,10 @@ pub mod access;
 mod admin;
 mod adopt;
 mod audit;
+mod code;
 pub mod keys;
 mod logout;
+mod otp;
 pub mod password;
 #[allow(dead_code, reason = "what issues codes is to come")]
 pub mod pkce;
@@ -37,6 +39,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(signup::routes())
         .merge(verify::routes())
+        .merge(otp::routes())
         .merge(token::routes())
         .merge(user::routes())
         .merge(logout::routes())

@@ -1,8 +1,11 @@
-use super::{audit, normalise_email, password, session, verify};
+use super::{
+    audit,
+    code::{self, Purpose},
+    normalise_email, password, session,
+};
 use crate::{
     App, Error, Result,
     extract::Json,
-    limit::Action,
     mail::{self, Mail},
 };
 use axum::{
@@ -81,7 +84,7 @@ async fn signup(
         return signed_in(&app, new(Some(now)), "password", &client, now).await;
     }
     // Counted alike for an address that is known, one that is not, and whoever asks.
-    app.limits.check(Action::Mail, &email).await?;
+    app.limits.check_mail(&email).await?;
     let earlier = own_pending(&app, &email, &password).await?;
     let mut tx = app.db.begin().await?;
     if let Some(earlier) = earlier {
@@ -89,7 +92,7 @@ async fn signup(
     }
     match db::users::create(&mut tx, new(None), now).await? {
         Some(user) => {
-            verify::send_code(&app, &mut tx, &user, &email).await?;
+            code::send(&app, &mut tx, Purpose::Signup, user.id, &email, now).await?;
             let detail = json!({"method": "password"});
             audit::succeeded(&mut tx, &client, "user_signedup", user.id, detail, now).await?;
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod access;
 mod admin;
+mod codes;
 mod keys;
 mod passwords;
 mod pkce;

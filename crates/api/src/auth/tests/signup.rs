@@ -62,7 +62,7 @@ both_engines! {
     }
 
     async fn an_address_is_written_to_so_often_an_hour_whoever_asks(engine: Engine) {
-        let variables = [("AUTH_AUTOCONFIRM", "false"), ("RATE_LIMITS", "sign_up=1000/1h,mail=2/1h")];
+        let variables = [("AUTH_AUTOCONFIRM", "false"), ("RATE_LIMITS", "sign_up=1000/1h,mail=2/1h,mail_spacing=1000/1s")];
         let test = Test::with(engine, &variables).await;
 
         for n in 0..2 {
@@ -71,7 +71,7 @@ both_engines! {
         }
         let third = test.ask_to_sign_up("ADA@example.com", PASSWORD).await;
 
-        assert_eq!(third.refusal(), refused(429, "over_request_rate_limit"));
+        assert_eq!(third.refusal(), refused(429, "over_email_send_rate_limit"));
         assert_eq!(test.mails_waiting().await, 2);
         assert_eq!(test.ask_to_sign_up("eve@example.com", PASSWORD).await.status, 200);
         test.later(std::time::Duration::from_secs(1800));

@@ -1,0 +1,234 @@
+use super::{
+    audit,
+    code::{self, Purpose},
+    normalise_email,
+    pkce::Challenge,
+    session::Client,
+    signup,
+};
+use crate::{App, Error, Result, extract::Json};
+use axum::extract::State;
+use db::{
+    Timestamp, Tx,
+    users::{NewUser, User},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(otp))
+        .routes(routes!(magiclink))
+        .routes(routes!(recover))
+        .routes(routes!(resend))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Otp {
+    email: String,
+    /// Make a user of an address that is not known: true unless said otherwise.
+    #[serde(default)]
+    create_user: Option<bool>,
+    /// What a new user says of themself: `user_metadata`.
+    #[serde(default)]
+    data: Option<Value>,
+    #[serde(default)]
+    code_challenge: Option<String>,
+    /// `s256`.
+    #[serde(default)]
+    code_challenge_method: Option<String>,
+}
+
+/// Mail a code that signs in. The answer is the same for every address, known or not.
+#[utoipa::path(post, path = "/auth/v1/otp", tag = "sign-in", security(()), request_body = Otp, responses((status = 200, description = "Nothing", body = Value)))]
+async fn otp(
+    State(app): State<App>,
+    client: Client,
+    Json(asked): Json<Otp>,
+) -> Result<Json<Value>> {
+    let data = signup::metadata(asked.data)?;
+    let email = addressee(&app, &asked.email).await?;
+    well_formed(asked.code_challenge, asked.code_challenge_method)?;
+
+    let now = app.now();
+    let owner = db::users::by_email(&app.db, &email).await?;
+    let owner = owner.filter(|user| user.email_confirmed_at.is_some());
+    let takes_new = asked.create_user.unwrap_or(true) && app.config.auth.auth_signup;
+    let claimant = db::users::claimant(&app.db, &email).await?;
+    let mut tx = app.db.begin().await?;
+    let user = match owner {
+        None if takes_new => Some(newcomer(&mut tx, &client, &email, claimant, data, now).await?),
+        owner => owner,
+    };
+    answer(&app, &mut tx, &client, Purpose::MagicLink, user, now).await?;
+    tx.commit().await?;
+
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct MagicLink {
+    email: String,
+    #[serde(default)]
+    data: Option<Value>,
+    #[serde(default)]
+    code_challenge: Option<String>,
+    /// `s256`.
+    #[serde(default)]
+    code_challenge_method: Option<String>,
+}
+
+/// What older clients call `otp`.
+#[utoipa::path(post, path = "/auth/v1/magiclink", tag = "sign-in", security(()), request_body = MagicLink, responses((status = 200, description = "Nothing", body = Value)))]
+async fn magiclink(
+    app: State<App>,
+    client: Client,
+    Json(asked): Json<MagicLink>,
+) -> Result<Json<Value>> {
+    let asked = Otp {
+        email: asked.email,
+        create_user: None,
+        data: asked.data,
+        code_challenge: asked.code_challenge,
+        code_challenge_method: asked.code_challenge_method,
+    };
+    otp(app, client, Json(asked)).await
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Recover {
+    email: String,
+    #[serde(default)]
+    code_challenge: Option<String>,
+    /// `s256`.
+    #[serde(default)]
+    code_challenge_method: Option<String>,
+}
+
+/// Mail a code that signs in who forgot their password, to set another. The answer is the same for
+/// every address, known or not.
+#[utoipa::path(post, path = "/auth/v1/recover", tag = "sign-in", security(()), request_body = Recover, responses((status = 200, description = "Nothing", body = Value)))]
+async fn recover(
+    State(app): State<App>,
+    client: Client,
+    Json(asked): Json<Recover>,
+) -> Result<Json<Value>> {
+    let email = addressee(&app, &asked.email).await?;
+    well_formed(asked.code_challenge, asked.code_challenge_method)?;
+
+    let user = db::users::by_email(&app.db, &email).await?;
+    let mut tx = app.db.begin().await?;
+    answer(&app, &mut tx, &client, Purpose::Recovery, user, app.now()).await?;
+    tx.commit().await?;
+
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Resend {
+    /// `signup`.
+    r#type: String,
+    email: String,
+}
+
+/// Mail another code to who signed up and has not confirmed; it makes the earlier worthless. The
+/// answer is the same for every address, known or not.
+#[utoipa::path(post, path = "/auth/v1/resend", tag = "sign-in", security(()), request_body = Resend, responses((status = 200, description = "Nothing", body = Value)))]
+async fn resend(
+    State(app): State<App>,
+    client: Client,
+    Json(asked): Json<Resend>,
+) -> Result<Json<Value>> {
+    if asked.r#type != Purpose::Signup.word() {
+        return Err(Error::invalid("type", "has to be signup"));
+    }
+    let email = addressee(&app, &asked.email).await?;
+
+    let user = db::users::by_email(&app.db, &email).await?;
+    let pending = user.filter(|user| user.email_confirmed_at.is_none());
+    let mut tx = app.db.begin().await?;
+    answer(&app, &mut tx, &client, Purpose::Signup, pending, app.now()).await?;
+    tx.commit().await?;
+
+    Ok(Json(json!({})))
+}
+
+/// Who is to be written to, counted alike whether they are known or not.
+async fn addressee(app: &App, email: &str) -> Result<String> {
+    let email = normalise_email(email)
+        .ok_or_else(|| Error::invalid("email", "is not an e-mail address"))?;
+    app.limits.check_mail(&email).await?;
+    Ok(email)
+}
+
+/// A challenge that nothing could answer is refused while its client still listens.
+fn well_formed(challenge: Option<String>, method: Option<String>) -> Result<()> {
+    Challenge::of(challenge.as_deref(), method.as_deref()).map(drop)
+}
+
+/// Mails a code to who may have one, and says nothing of it.
+async fn answer(
+    app: &App,
+    tx: &mut Tx,
+    client: &Client,
+    purpose: Purpose,
+    user: Option<User>,
+    now: Timestamp,
+) -> Result<()> {
+    let action = purpose.requested();
+    let mut detail = json!({"method": purpose.word()});
+    match user {
+        Some(User {
+            id,
+            email: Some(email),
+            banned_until,
+            ..
+        }) if banned_until.is_none_or(|until| until <= now) => {
+            code::send(app, tx, purpose, id, &email, now).await?;
+            audit::succeeded(tx, client, action, id, detail, now).await?;
+        }
+        other => {
+            let reason = if other.is_some() {
+                "user_banned"
+            } else {
+                "no_user"
+            };
+            detail["reason"] = json!(reason);
+            audit::refused(tx, client, action, other.map(|user| user.id), detail, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The user that a code will confirm: the one of an earlier request that said the same, else another
+/// beside it, since nobody knows yet whose the address is.
+async fn newcomer(
+    tx: &mut Tx,
+    client: &Client,
+    email: &str,
+    claimant: Option<User>,
+    data: Value,
+    now: Timestamp,
+) -> Result<User> {
+    if let Some(claimant) = claimant.filter(|claimant| claimant.user_metadata.0 == data) {
+        return Ok(claimant);
+    }
+    let new = NewUser {
+        id: Uuid::now_v7(),
+        identity: Uuid::now_v7(),
+        email: Some(email),
+        confirmed_at: None,
+        password_hash: None,
+        role: "authenticated",
+        user_metadata: data,
+    };
+    let user = db::users::create(tx, new, now).await?;
+    // Only when its owner confirmed it a moment ago: the next request finds them.
+    let user = user.ok_or(Error::Busy)?;
+    let detail = json!({"method": "otp"});
+    audit::succeeded(tx, client, "user_signedup", user.id, detail, now).await?;
+    Ok(user)
+}
