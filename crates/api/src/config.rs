@@ -163,7 +163,8 @@ pub struct Checked {
 
 impl Config {
     /// Reads a snapshot of the environment. `NAME_FILE` names a file that holds the value, as mounted
-    /// secrets do; empty values count as absent; two names of one variable have to agree.
+    /// secrets do; empty values count as absent. Two names of one variable have to agree, or are
+    /// put together where it is a list.
     pub fn from_env(env: &HashMap<String, String>) -> Result<Checked, Vec<Problem>> {
         let mut problems = vec![];
         let mut arguments = vec![];
@@ -302,15 +303,20 @@ fn given(
             } else {
                 value.to_owned()
             };
-            match &found {
-                Some((first, other)) if *other != value => {
+            match &mut found {
+                Some((_, other)) if *other == value => {}
+                Some((_, list)) if arg.get_value_delimiter().is_some() => {
+                    list.push(',');
+                    list.push_str(&value);
+                }
+                Some((first, _)) => {
                     return Err(Problem::new(
                         name,
                         format!("and {first} are two names of one variable, and differ"),
                         "Keep one of them.",
                     ));
                 }
-                _ => found = Some((name, value)),
+                None => found = Some((name, value)),
             }
         }
     }

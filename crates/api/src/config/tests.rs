@@ -1,4 +1,4 @@
-use super::{Checked, Config, Problem, seconds};
+use super::{Checked, Config, Problem, Secret, seconds};
 use clap::CommandFactory;
 use std::{collections::HashMap, time::Duration};
 
@@ -77,8 +77,8 @@ fn all_problems_are_said_at_once_each_with_its_remedy() {
         ("ALLOWED_ORIGINS", "*"),
         ("TRUSTED_PROXY", "nginx"),
         ("RATE_LIMITS", "api=many"),
-        ("SECRET_KEY", "a"),
-        ("JWT_SECRET", "b"),
+        ("DATABASE_DIRECT_URL", "postgres://one/plinth"),
+        ("DIRECT_URL", "postgres://another/plinth"),
     ])
     .unwrap_err();
 
@@ -93,9 +93,9 @@ fn all_problems_are_said_at_once_each_with_its_remedy() {
             "ALLOWED_ORIGINS",
             "APP_ENV",
             "DATABASE_URL",
+            "DIRECT_URL",
             "PORT",
             "RATE_LIMITS",
-            "SECRET_KEY",
             "SHUTDOWN_TIMEOUT",
             "TRUSTED_PROXY"
         ]
@@ -149,10 +149,6 @@ fn the_names_of_other_frameworks_are_understood() {
 #[test]
 fn two_names_of_one_variable_have_to_agree() {
     assert_eq!(
-        refused(&[("JWT_SECRET", "one"), ("SECRET_KEY", "another")]),
-        ["SECRET_KEY"]
-    );
-    assert_eq!(
         refused(&[("DATABASE_URL", "sqlite://a.db"), ("DATABASE_PATH", "b.db")]),
         ["DATABASE_PATH"]
     );
@@ -164,6 +160,20 @@ fn two_names_of_one_variable_have_to_agree() {
         ])
         .is_empty()
     );
+}
+
+#[test]
+fn two_names_of_one_list_are_put_together_the_first_name_first() {
+    let config = config(&[
+        ("SECRET_KEY", "older,oldest"),
+        ("JWT_SECRET", "newest"),
+        ("FRONTEND_URL", "https://app.example.com"),
+        ("ALLOWED_ORIGINS", "https://admin.example.com"),
+    ]);
+
+    let secrets = config.auth.jwt_secret.iter().map(Secret::expose);
+    assert_eq!(secrets.collect::<Vec<_>>(), ["newest", "older", "oldest"]);
+    assert_eq!(config.http.allowed_origins.len(), 2);
 }
 
 #[test]
@@ -189,8 +199,8 @@ fn a_value_may_stand_in_a_file() {
         1
     );
     assert_eq!(
-        refused(&[("JWT_SECRET_FILE", path), ("JWT_SECRET", "another")]),
-        ["JWT_SECRET_FILE"]
+        refused(&[("PORT", "80"), ("PORT_FILE", path)]),
+        ["PORT_FILE"]
     );
     assert_eq!(
         refused(&[("JWT_SECRET_FILE", "/nowhere/at/all")]),
