@@ -93,6 +93,8 @@ fn level(text: &str) -> Result<String, String> {
 /// What has to live as long as the process.
 pub struct Guard {
     _sentry: Option<sentry::ClientInitGuard>,
+    #[cfg(feature = "otel")]
+    _traces: Option<otel::Flush>,
 }
 
 /// Starts logging and reporting, once in a process.
@@ -130,14 +132,20 @@ pub fn start(config: &crate::Config) -> Guard {
     };
     let registry = tracing_subscriber::registry().with(filter).with(lines);
     #[cfg(feature = "otel")]
-    let registry = registry.with(otel::layer(config));
+    let (traces, flush) = otel::start(config).unzip();
+    #[cfg(feature = "otel")]
+    let registry = registry.with(traces);
     // A second start, in tests, finds the first in place.
     let _ = registry
         .with(BreadcrumbLayer::new())
         .with(SpanLayer::new())
         .try_init();
     recorder();
-    Guard { _sentry: sentry }
+    Guard {
+        _sentry: sentry,
+        #[cfg(feature = "otel")]
+        _traces: flush,
+    }
 }
 
 fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {
