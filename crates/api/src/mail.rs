@@ -81,18 +81,21 @@ pub enum Mail {
         to: String,
         code: String,
         minutes: u64,
+        link: Option<String>,
     },
     /// The code that signs in.
     SignIn {
         to: String,
         code: String,
         minutes: u64,
+        link: Option<String>,
     },
     /// The code that signs in who forgot their password.
     Recovery {
         to: String,
         code: String,
         minutes: u64,
+        link: Option<String>,
     },
     /// Someone signed up with an address that is in use.
     AlreadyRegistered { to: String },
@@ -120,29 +123,47 @@ impl Mail {
     /// Subject and paragraphs.
     fn words(&self) -> (String, Vec<String>) {
         match self {
-            Self::ConfirmSignup { code, minutes, .. } => (
+            Self::ConfirmSignup {
+                code,
+                minutes,
+                link,
+                ..
+            } => (
                 format!("{code} is your code"),
                 vec![
                     format!("Your code is {code}."),
                     format!("Enter it where you signed up, within {minutes} minutes."),
+                    or_follow(link),
                     "If that was not you, ignore this mail: without the code nothing happens."
                         .into(),
                 ],
             ),
-            Self::SignIn { code, minutes, .. } => (
+            Self::SignIn {
+                code,
+                minutes,
+                link,
+                ..
+            } => (
                 format!("{code} is your code"),
                 vec![
                     format!("Your code to sign in is {code}."),
                     format!("Enter it where you asked for it, within {minutes} minutes."),
+                    or_follow(link),
                     "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail."
                         .into(),
                 ],
             ),
-            Self::Recovery { code, minutes, .. } => (
+            Self::Recovery {
+                code,
+                minutes,
+                link,
+                ..
+            } => (
                 format!("{code} is your code for a new password"),
                 vec![
                     format!("Your code is {code}."),
                     format!("Enter it where you asked for a new password, within {minutes} minutes."),
+                    or_follow(link),
                     "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail: your password stays as it is."
                         .into(),
                 ],
@@ -156,6 +177,28 @@ impl Mail {
                 ],
             ),
         }
+    }
+}
+
+/// Beside a code that may be typed; empty where there is none.
+fn or_follow(link: &Option<String>) -> String {
+    let follow = |link: &String| format!("Or follow this link: {link}");
+    link.as_ref().map(follow).unwrap_or_default()
+}
+
+/// A paragraph; what it links to stands at its end.
+fn html(paragraph: &str) -> String {
+    let escaped = paragraph
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;");
+    match escaped.find("http") {
+        Some(at) => {
+            let (words, link) = escaped.split_at(at);
+            format!("<p>{words}<a href=\"{link}\">{link}</a></p>")
+        }
+        None => format!("<p>{escaped}</p>"),
     }
 }
 
@@ -215,7 +258,8 @@ impl Mailer {
             .as_ref()
             .context("no mail server is configured")?;
         let (subject, paragraphs) = mail.words();
-        let html: String = paragraphs.iter().map(|p| format!("<p>{p}</p>")).collect();
+        let paragraphs: Vec<_> = paragraphs.into_iter().filter(|p| !p.is_empty()).collect();
+        let html: String = paragraphs.iter().map(|p| html(p)).collect();
         let message = Message::builder()
             .from(self.from.clone())
             .to(mail

@@ -70,6 +70,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("post", "/auth/v1/token", Anyone),
     ("get", "/auth/v1/user", User),
     ("put", "/auth/v1/user", User),
+    ("get", "/auth/v1/verify", Anyone),
     ("post", "/auth/v1/verify", Anyone),
     ("get", "/health", Anyone),
     ("get", "/health/live", Anyone),
@@ -377,6 +378,10 @@ async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
             "application/jsonp",
             "\u{1}",
         ] {
+            // The button on the page of a mailed link.
+            if operation.route == "/auth/v1/verify" && content_type.ends_with("urlencoded") {
+                continue;
+            }
             let mut request = request(operation.method.clone(), &ann, &path);
             if let Ok(value) = header::HeaderValue::from_str(content_type)
                 && !value.is_empty()

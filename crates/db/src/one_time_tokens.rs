@@ -8,19 +8,24 @@ row! {
         pub id: Uuid,
         pub user_id: Uuid,
         pub kind: String,
+        pub email: String,
         pub secret_hash: Vec<u8>,
         pub attempts: i64,
         pub expires_at: Timestamp,
+        pub challenge: Option<String>,
     }
 }
 
 sql! {
-    /// Keeps a new code.
+    /// Keeps a new code, and the link beside it, if there is one.
     pub fn create(
-        tx: &mut Tx, id: Uuid, user: Uuid, kind: &str, email: &str, secret_hash: &[u8], expires_at: Timestamp, now: Timestamp,
+        tx: &mut Tx, id: Uuid, user: Uuid, kind: &str, email: &str, secret_hash: &[u8], expires_at: Timestamp,
+        link_hash: Option<&[u8]>, link_expires_at: Timestamp, challenge: Option<&str>, now: Timestamp,
     ) {
-        "insert into one_time_tokens (id, user_id, kind, email, secret_hash, attempts, expires_at, created_at)
-         values ($id, $user, $kind, $email, $secret_hash, 0, $expires_at, $now)"
+        "insert into one_time_tokens (id, user_id, kind, email, secret_hash, attempts, expires_at,
+                                      link_hash, link_expires_at, challenge, created_at)
+         values ($id, $user, $kind, $email, $secret_hash, 0, $expires_at,
+                 $link_hash, $link_expires_at, $challenge, $now)"
     }
 
     /// The newest code of these purposes for this address, if it may still be used, with this guess
@@ -33,6 +38,14 @@ sql! {
          returning {columns}"
     }
 
+    /// The token of this link, if it may still be used: the newest of its purpose for its address.
+    pub fn by_link(tx: &mut Tx, link_hash: &[u8], now: Timestamp) -> Option<OneTimeToken> {
+        "select {columns} from one_time_tokens one
+         where link_hash = $link_hash and consumed_at is null and link_expires_at > $now and not exists (
+             select 1 from one_time_tokens newer
+             where newer.email = one.email and newer.kind = one.kind and newer.id > one.id)"
+    }
+
     /// Uses it up. `false` when it was.
     pub fn consume(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
         "update one_time_tokens set consumed_at = $now where id = $id and consumed_at is null"
@@ -43,8 +56,9 @@ sql! {
         "delete from one_time_tokens where user_id = $user"
     }
 
-    /// Forgets codes that expired before `before`.
+    /// Forgets what expired before `before`.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
-        "delete from one_time_tokens where expires_at < $before"
+        "delete from one_time_tokens
+         where expires_at < $before and (link_expires_at is null or link_expires_at < $before)"
     }
 }

@@ -298,13 +298,16 @@ both_engines! {
     async fn a_guessed_code_is_counted_even_when_it_is_wrong(db: Db) {
         let user = someone(&db).await;
         let mut tx = db.begin().await.unwrap();
-        one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"old", now() + Duration::from_secs(9), now()).await.unwrap();
-        one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"new", now() + Duration::from_secs(9), now()).await.unwrap();
+        one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"old", now() + Duration::from_secs(9), Some(b"link of old"), now() + Duration::from_secs(99), None, now()).await.unwrap();
+        one_time_tokens::create(&mut tx, Uuid::now_v7(), user.id, "signup", "a@b.c", b"new", now() + Duration::from_secs(9), Some(b"link of new"), now() + Duration::from_secs(99), None, now()).await.unwrap();
         for n in 1..=5 {
             let token = one_time_tokens::guess(&mut tx, "a@b.c", "signup", "magiclink", 5, now()).await.unwrap().unwrap();
             assert_eq!((token.attempts, token.secret_hash.as_slice()), (n, b"new".as_slice()), "the newest alone counts");
         }
         assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "signup", "magiclink", 5, now()).await.unwrap(), None);
+        assert_eq!(one_time_tokens::by_link(&mut tx, b"link of old", now()).await.unwrap(), None);
+        let by_link = one_time_tokens::by_link(&mut tx, b"link of new", now()).await.unwrap().unwrap();
+        assert_eq!(by_link.secret_hash, b"new", "five wrong guesses at a code are nothing to its link");
         assert_eq!(one_time_tokens::guess(&mut tx, "a@b.c", "recovery", "recovery", 5, now()).await.unwrap(), None);
         tx.commit().await.unwrap();
     }

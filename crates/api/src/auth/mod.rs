@@ -13,10 +13,10 @@ mod adopt;
 mod audit;
 mod code;
 pub mod keys;
+mod link;
 mod logout;
 mod otp;
 pub mod password;
-#[allow(dead_code, reason = "what issues codes is to come")]
 pub mod pkce;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod redirect;
@@ -40,6 +40,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(signup::routes())
         .merge(verify::routes())
         .merge(otp::routes())
+        .merge(link::routes())
         .merge(token::routes())
         .merge(user::routes())
         .merge(logout::routes())
@@ -81,6 +82,10 @@ pub struct Config {
     /// Seconds that a mailed code is good for.
     #[arg(long, value_parser = some_seconds, default_value = "600")]
     pub auth_otp_ttl: Duration,
+
+    /// Follow mailed links at once, as GoTrue does: machines that look into mails use them up, and an app that does no PKCE gets its tokens in the URL.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
+    pub auth_verify_on_get: bool,
 
     /// Seconds that an access token is good for.
     #[arg(long, value_parser = some_seconds, default_value = "3600")]

@@ -1,12 +1,14 @@
 use super::{
     audit,
-    code::{self, Purpose},
+    code::{self, Back, LeadingTo, Purpose},
     normalise_email,
-    pkce::Challenge,
     session::Client,
     signup,
 };
-use crate::{App, Error, Result, extract::Json};
+use crate::{
+    App, Error, Result,
+    extract::{Json, Query},
+};
 use axum::extract::State;
 use db::{
     Timestamp, Tx,
@@ -43,15 +45,17 @@ struct Otp {
 }
 
 /// Mail a code that signs in. The answer is the same for every address, known or not.
-#[utoipa::path(post, path = "/auth/v1/otp", tag = "sign-in", security(()), request_body = Otp, responses((status = 200, description = "Nothing", body = Value)))]
+#[utoipa::path(post, path = "/auth/v1/otp", tag = "sign-in", security(()), params(LeadingTo), request_body = Otp, responses((status = 200, description = "Nothing", body = Value)))]
 async fn otp(
     State(app): State<App>,
     client: Client,
+    Query(to): Query<LeadingTo>,
     Json(asked): Json<Otp>,
 ) -> Result<Json<Value>> {
     let data = signup::metadata(asked.data)?;
     let email = addressee(&app, &asked.email).await?;
-    well_formed(asked.code_challenge, asked.code_challenge_method)?;
+    let (challenge, method) = (asked.code_challenge, asked.code_challenge_method);
+    let back = Back::of(&app, to, challenge.as_deref(), method.as_deref())?;
 
     let now = app.now();
     let owner = db::users::by_email(&app.db, &email).await?;
@@ -63,7 +67,7 @@ async fn otp(
         None if takes_new => Some(newcomer(&mut tx, &client, &email, claimant, data, now).await?),
         owner => owner,
     };
-    answer(&app, &mut tx, &client, Purpose::MagicLink, user, now).await?;
+    answer(&app, &mut tx, &client, Purpose::MagicLink, user, &back, now).await?;
     tx.commit().await?;
 
     Ok(Json(json!({})))
@@ -82,10 +86,11 @@ struct MagicLink {
 }
 
 /// What older clients call `otp`.
-#[utoipa::path(post, path = "/auth/v1/magiclink", tag = "sign-in", security(()), request_body = MagicLink, responses((status = 200, description = "Nothing", body = Value)))]
+#[utoipa::path(post, path = "/auth/v1/magiclink", tag = "sign-in", security(()), params(LeadingTo), request_body = MagicLink, responses((status = 200, description = "Nothing", body = Value)))]
 async fn magiclink(
     app: State<App>,
     client: Client,
+    to: Query<LeadingTo>,
     Json(asked): Json<MagicLink>,
 ) -> Result<Json<Value>> {
     let asked = Otp {
@@ -95,7 +100,7 @@ async fn magiclink(
         code_challenge: asked.code_challenge,
         code_challenge_method: asked.code_challenge_method,
     };
-    otp(app, client, Json(asked)).await
+    otp(app, client, to, Json(asked)).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -110,18 +115,29 @@ struct Recover {
 
 /// Mail a code that signs in who forgot their password, to set another. The answer is the same for
 /// every address, known or not.
-#[utoipa::path(post, path = "/auth/v1/recover", tag = "sign-in", security(()), request_body = Recover, responses((status = 200, description = "Nothing", body = Value)))]
+#[utoipa::path(post, path = "/auth/v1/recover", tag = "sign-in", security(()), params(LeadingTo), request_body = Recover, responses((status = 200, description = "Nothing", body = Value)))]
 async fn recover(
     State(app): State<App>,
     client: Client,
+    Query(to): Query<LeadingTo>,
     Json(asked): Json<Recover>,
 ) -> Result<Json<Value>> {
     let email = addressee(&app, &asked.email).await?;
-    well_formed(asked.code_challenge, asked.code_challenge_method)?;
+    let (challenge, method) = (asked.code_challenge, asked.code_challenge_method);
+    let back = Back::of(&app, to, challenge.as_deref(), method.as_deref())?;
 
     let user = db::users::by_email(&app.db, &email).await?;
     let mut tx = app.db.begin().await?;
-    answer(&app, &mut tx, &client, Purpose::Recovery, user, app.now()).await?;
+    answer(
+        &app,
+        &mut tx,
+        &client,
+        Purpose::Recovery,
+        user,
+        &back,
+        app.now(),
+    )
+    .await?;
     tx.commit().await?;
 
     Ok(Json(json!({})))
@@ -136,10 +152,11 @@ struct Resend {
 
 /// Mail another code to who signed up and has not confirmed; it makes the earlier worthless. The
 /// answer is the same for every address, known or not.
-#[utoipa::path(post, path = "/auth/v1/resend", tag = "sign-in", security(()), request_body = Resend, responses((status = 200, description = "Nothing", body = Value)))]
+#[utoipa::path(post, path = "/auth/v1/resend", tag = "sign-in", security(()), params(LeadingTo), request_body = Resend, responses((status = 200, description = "Nothing", body = Value)))]
 async fn resend(
     State(app): State<App>,
     client: Client,
+    Query(to): Query<LeadingTo>,
     Json(asked): Json<Resend>,
 ) -> Result<Json<Value>> {
     if asked.r#type != Purpose::Signup.word() {
@@ -147,10 +164,20 @@ async fn resend(
     }
     let email = addressee(&app, &asked.email).await?;
 
+    let back = Back::of(&app, to, None, None)?;
     let user = db::users::by_email(&app.db, &email).await?;
     let pending = user.filter(|user| user.email_confirmed_at.is_none());
     let mut tx = app.db.begin().await?;
-    answer(&app, &mut tx, &client, Purpose::Signup, pending, app.now()).await?;
+    answer(
+        &app,
+        &mut tx,
+        &client,
+        Purpose::Signup,
+        pending,
+        &back,
+        app.now(),
+    )
+    .await?;
     tx.commit().await?;
 
     Ok(Json(json!({})))
@@ -164,11 +191,6 @@ async fn addressee(app: &App, email: &str) -> Result<String> {
     Ok(email)
 }
 
-/// A challenge that nothing could answer is refused while its client still listens.
-fn well_formed(challenge: Option<String>, method: Option<String>) -> Result<()> {
-    Challenge::of(challenge.as_deref(), method.as_deref()).map(drop)
-}
-
 /// Mails a code to who may have one, and says nothing of it.
 async fn answer(
     app: &App,
@@ -176,6 +198,7 @@ async fn answer(
     client: &Client,
     purpose: Purpose,
     user: Option<User>,
+    back: &Back,
     now: Timestamp,
 ) -> Result<()> {
     let action = purpose.requested();
@@ -187,7 +210,7 @@ async fn answer(
             banned_until,
             ..
         }) if banned_until.is_none_or(|until| until <= now) => {
-            code::send(app, tx, purpose, id, &email, now).await?;
+            code::send(app, tx, purpose, id, &email, back, now).await?;
             audit::succeeded(tx, client, action, id, detail, now).await?;
         }
         other => {

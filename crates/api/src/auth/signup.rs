@@ -1,11 +1,11 @@
 use super::{
     audit,
-    code::{self, Purpose},
+    code::{self, Back, LeadingTo, Purpose},
     normalise_email, password, session,
 };
 use crate::{
     App, Error, Result,
-    extract::Json,
+    extract::{Json, Query},
     mail::{self, Mail},
 };
 use axum::{
@@ -39,18 +39,26 @@ struct Signup {
     /// What the user says of themself: `user_metadata`.
     #[serde(default)]
     data: Option<Value>,
+    #[serde(default)]
+    code_challenge: Option<String>,
+    /// `s256`.
+    #[serde(default)]
+    code_challenge_method: Option<String>,
 }
 
 /// Sign up. A session where sign-ups count as confirmed at once; else the user, and a mail with a
 /// code: the same for an address that is known and for one that is not.
-#[utoipa::path(post, path = "/auth/v1/signup", tag = "sign-in", security(()), request_body = Signup,
+#[utoipa::path(post, path = "/auth/v1/signup", tag = "sign-in", security(()), params(LeadingTo), request_body = Signup,
     responses((status = 200, description = "A session, or a user who has to confirm their address", body = session::Response)))]
 async fn signup(
     State(app): State<App>,
     client: session::Client,
+    Query(to): Query<LeadingTo>,
     Json(new): Json<Signup>,
 ) -> Result<Response> {
     let data = metadata(new.data)?;
+    let (challenge, method) = (new.code_challenge, new.code_challenge_method);
+    let back = Back::of(&app, to, challenge.as_deref(), method.as_deref())?;
     if !app.config.auth.auth_signup {
         return Err(Error::SignupDisabled);
     }
@@ -92,7 +100,7 @@ async fn signup(
     }
     match db::users::create(&mut tx, new(None), now).await? {
         Some(user) => {
-            code::send(&app, &mut tx, Purpose::Signup, user.id, &email, now).await?;
+            code::send(&app, &mut tx, Purpose::Signup, user.id, &email, &back, now).await?;
             let detail = json!({"method": "password"});
             audit::succeeded(&mut tx, &client, "user_signedup", user.id, detail, now).await?;
         }

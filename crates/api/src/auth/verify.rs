@@ -1,16 +1,26 @@
 use super::{
     adopt, audit,
-    code::{MAX_ATTEMPTS, Purpose},
-    normalise_email, session,
+    code::{self, MAX_ATTEMPTS, Purpose},
+    link, normalise_email, session,
 };
-use crate::{App, Error, Result, extract::Json};
-use axum::extract::State;
+use crate::{
+    App, Error, Result,
+    extract::{self, Json},
+};
+use axum::{
+    extract::{Request, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
 use db::{Timestamp, Tx, one_time_tokens::OneTimeToken, users::User};
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// How the button of a link's page posts.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(verify))
@@ -20,33 +30,37 @@ pub fn routes() -> OpenApiRouter<App> {
 struct Verify {
     /// `signup`, `magiclink`, `recovery`; or `email`: whichever of the first two was mailed last.
     r#type: String,
-    email: String,
+    /// Beside `token`.
+    #[serde(default)]
+    email: Option<String>,
     /// The code of the mail.
-    token: String,
+    #[serde(default)]
+    token: Option<String>,
+    /// Instead of both: the `token` of the mail's link.
+    #[serde(default)]
+    token_hash: Option<String>,
 }
 
-/// Be signed in by the code that was mailed, which confirms the address too.
+/// Be signed in by the code or the link that was mailed, which confirms the address too.
 #[utoipa::path(post, path = "/auth/v1/verify", tag = "sign-in", security(()), request_body = Verify, responses((status = 200, body = session::Response)))]
 async fn verify(
     State(app): State<App>,
     client: session::Client,
-    Json(given): Json<Verify>,
-) -> Result<session::Response> {
-    let (one, other) = purposes(&given.r#type)?;
-    let email = normalise_email(&given.email).ok_or(Error::OtpExpired)?;
+    request: Request,
+) -> Result<Response> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(FORM)) {
+        let form = extract::body(request, &app).await?;
+        return link::pressed(&app, &client, &form).await;
+    }
+    let Json::<Verify>(given) = extract::json(request, &app).await?;
     let now = app.now();
 
     let mut tx = app.db.begin().await?;
-    let (one, other) = (one.word(), other.word());
-    let token = db::one_time_tokens::guess(&mut tx, &email, one, other, MAX_ATTEMPTS, now).await?;
-    let right = token.filter(|token| {
-        app.keys
-            .otp_macs(&[token.id.as_bytes(), given.token.trim().as_bytes()])
-            .any(|mac| mac.ct_eq(token.secret_hash.as_slice()).into())
-    });
-    let owner = right.as_ref().map(|token| token.user_id);
-    let redeemed = match &right {
-        Some(token) => redeem(&mut tx, token, &email, now).await?,
+    let found = find(&app, &mut tx, &given, now).await?;
+    let owner = found.as_ref().map(|token| token.user_id);
+    let redeemed = match &found {
+        Some(token) => redeem(&mut tx, token, now).await?,
         None => Err(Error::OtpExpired),
     };
     let user = match redeemed {
@@ -62,7 +76,54 @@ async fn verify(
     let (user, session) = session::open(&app, &mut tx, user, "otp", &client, now).await?;
     tx.commit().await?;
 
-    session::respond(&app, user, session).await
+    Ok(session::respond(&app, user, session).await?.into_response())
+}
+
+/// What was mailed, if this is it. A wrong code counts as a guess at it.
+async fn find(
+    app: &App,
+    tx: &mut Tx,
+    given: &Verify,
+    now: Timestamp,
+) -> Result<Option<OneTimeToken>> {
+    let (one, other) = purposes(&given.r#type)?;
+    if let Some(secret) = &given.token_hash {
+        return find_link(app, tx, &given.r#type, secret, now).await;
+    }
+    let (Some(email), Some(code)) = (&given.email, &given.token) else {
+        let problem = "is missing: send email and token, or token_hash";
+        return Err(Error::invalid("token", problem));
+    };
+    let Some(email) = normalise_email(email) else {
+        return Ok(None);
+    };
+    let (one, other) = (one.word(), other.word());
+    let token = db::one_time_tokens::guess(tx, &email, one, other, MAX_ATTEMPTS, now).await?;
+    Ok(token.filter(|token| {
+        app.keys
+            .otp_macs(&[token.id.as_bytes(), code.trim().as_bytes()])
+            .any(|mac| mac.ct_eq(token.secret_hash.as_slice()).into())
+    }))
+}
+
+/// What the link of this secret was mailed for, if it was for this.
+pub async fn find_link(
+    app: &App,
+    tx: &mut Tx,
+    r#type: &str,
+    secret: &str,
+    now: Timestamp,
+) -> Result<Option<OneTimeToken>> {
+    let Ok((one, other)) = purposes(r#type) else {
+        return Ok(None);
+    };
+    for hash in code::link_hashes(app, secret) {
+        if let Some(token) = db::one_time_tokens::by_link(tx, &hash, now).await? {
+            let meant = [one.word(), other.word()].contains(&token.kind.as_str());
+            return Ok(meant.then_some(token));
+        }
+    }
+    Ok(None)
 }
 
 /// What a code may have been mailed for, to do for this type.
@@ -81,13 +142,9 @@ fn purposes(r#type: &str) -> Result<(Purpose, Purpose)> {
     }
 }
 
-/// Uses a code up, for the user it names: who reads the mail of the address has it now.
-async fn redeem(
-    tx: &mut Tx,
-    token: &OneTimeToken,
-    email: &str,
-    now: Timestamp,
-) -> Result<Result<User>> {
+/// Uses a code or link up, for the user it names: who reads the mail of the address has it now.
+pub async fn redeem(tx: &mut Tx, token: &OneTimeToken, now: Timestamp) -> Result<Result<User>> {
+    let email = token.email.as_str();
     let consumed = db::one_time_tokens::consume(tx, token.id, now).await?;
     let user = db::users::locked(tx, token.user_id).await?;
     let user = user.filter(|user| consumed && user.email.as_deref() == Some(email));

@@ -11,6 +11,7 @@ mod access;
 mod admin;
 mod codes;
 mod keys;
+mod links;
 mod passwords;
 mod pkce;
 mod protocol;
