@@ -1,5 +1,5 @@
-//! The outside world on loopback: a language model, a mailbox, and senders of Stripe and RevenueCat
-//! events. `cargo run` with nothing configured uses it, tests and benchmarks start their own; the
+//! The outside world on loopback: a language model, a mailbox, providers to sign in with, and senders
+//! of Stripe and RevenueCat events. `cargo run` with nothing configured uses it, tests and benchmarks start their own; the
 //! image does not contain it.
 //!
 //! ```no_run
@@ -19,6 +19,7 @@ mod home;
 pub mod llm;
 pub mod mailbox;
 mod net;
+pub mod oidc;
 pub mod revenuecat;
 pub mod stripe;
 
@@ -32,9 +33,10 @@ use tokio::task::JoinSet;
 
 pub use crate::llm::{Call, Llm, Reply, Step};
 pub use crate::mailbox::{Mailbox, Message};
+pub use crate::oidc::Oidc;
 
 pub struct Options {
-    /// Port of the model, the mailbox page and the event senders; 0 takes any.
+    /// Port of the model, the mailbox page, the providers and the event senders; 0 takes any.
     pub http_port: u16,
     /// Port mail is accepted on; 0 takes any.
     pub smtp_port: u16,
@@ -72,6 +74,7 @@ pub async fn start(options: Options) -> io::Result<World> {
     let (http_addr, smtp_addr) = (http.local_addr()?, smtp.local_addr()?);
     let mailbox = Mailbox::default();
     let llm = Llm::new(options.llm_gap);
+    let oidc = Oidc::new(http_addr);
     let target = events::Target::new(options.webhooks.into());
 
     let router = Router::new()
@@ -79,6 +82,7 @@ pub async fn start(options: Options) -> io::Result<World> {
         .merge(events::routes(target.clone())?)
         .nest("/v1", llm::routes(llm.clone()))
         .merge(mailbox::routes(mailbox.clone()))
+        .merge(oidc::routes(oidc.clone()))
         .layer(middleware::from_fn(net::local_names_only));
 
     let mut tasks = JoinSet::new();
@@ -95,6 +99,7 @@ pub async fn start(options: Options) -> io::Result<World> {
         smtp: smtp_addr,
         mailbox,
         llm,
+        oidc,
         target,
         _tasks: tasks,
     })
@@ -106,6 +111,7 @@ pub struct World {
     smtp: SocketAddr,
     mailbox: Mailbox,
     llm: Llm,
+    oidc: Oidc,
     target: events::Target,
     _tasks: JoinSet<std::convert::Infallible>,
 }
@@ -141,6 +147,10 @@ impl World {
 
     pub fn llm(&self) -> &Llm {
         &self.llm
+    }
+
+    pub fn oidc(&self) -> &Oidc {
+        &self.oidc
     }
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod faults;
 mod llm;
 mod mailbox;
+mod oidc;
 mod pages;
 
 use std::time::Duration;
