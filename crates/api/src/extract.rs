@@ -33,6 +33,20 @@ pub async fn json<T: DeserializeOwned>(request: Request, app: &App) -> Result<Js
     parse(&body(request, app).await?).map(Json)
 }
 
+/// A JSON body that may be absent.
+pub async fn json_or_default<T: DeserializeOwned + Default>(
+    request: Request,
+    app: &App,
+) -> Result<T> {
+    let says_json = is_json(request.headers());
+    let bytes = body(request, app).await?;
+    match bytes.is_empty() {
+        true => Ok(T::default()),
+        false if says_json => parse(&bytes),
+        false => Err(Error::UnsupportedMediaType),
+    }
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()

@@ -42,6 +42,10 @@ use Caller::{Admin, Anyone, Secret, User};
 
 const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/.well-known/jwks.json", Anyone),
+    ("get", "/api/admin/users", Admin),
+    ("get", "/api/admin/users/{id}", Admin),
+    ("post", "/api/admin/users/{id}/ban", Admin),
+    ("post", "/api/admin/users/{id}/unban", Admin),
     ("get", "/api/assistants", User),
     ("get", "/api/billing", User),
     ("get", "/api/billing/plans", Anyone),
@@ -58,7 +62,9 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/auth/v1/.well-known/jwks.json", Anyone),
     ("get", "/auth/v1/admin/users", Admin),
     ("post", "/auth/v1/admin/users", Admin),
+    ("delete", "/auth/v1/admin/users/{id}", Admin),
     ("get", "/auth/v1/admin/users/{id}", Admin),
+    ("put", "/auth/v1/admin/users/{id}", Admin),
     ("get", "/auth/v1/health", Anyone),
     ("post", "/auth/v1/logout", User),
     ("post", "/auth/v1/magiclink", Anyone),

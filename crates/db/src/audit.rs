@@ -85,7 +85,9 @@ pub async fn record(tx: &mut Tx, new: NewEvent<'_>, now: Timestamp) -> Result<()
     )
     .await?;
     if new.ip.is_some() || new.user_agent.is_some() {
-        insert_origin(tx, id, new.subject, new.ip, new.user_agent).await?;
+        // It is the actor's; it goes with them.
+        let whose = new.actor.or(new.subject);
+        insert_origin(tx, id, whose, new.ip, new.user_agent).await?;
     }
     Ok(())
 }

@@ -31,6 +31,19 @@ row! {
 }
 
 row! {
+    /// A subscription of someone who is gone, which the provider still has to be told to end.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Cancellation {
+        pub provider: String,
+        pub mode: String,
+        pub external_id: String,
+        pub customer: Option<String>,
+        pub store: String,
+        pub requested_at: Timestamp,
+    }
+}
+
+row! {
     /// What one source opens for one user.
     #[expect(missing_docs, reason = "the columns say it")]
     pub struct Grant {
@@ -103,6 +116,19 @@ sql! {
              trial_end = excluded.trial_end, cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,
              basis_at = excluded.basis_at, basis_rank = excluded.basis_rank, basis_event = excluded.basis_event,
              updated_at = excluded.updated_at"
+    }
+
+    /// Asks for the end of what would go on charging a user.
+    pub fn ask_to_cancel(tx: &mut Tx, user: Uuid, now: Timestamp) -> u64 {
+        "insert into billing_cancellations (provider, mode, external_id, customer, store, requested_at)
+         select provider, mode, external_id, customer, store, $now
+         from billing_subscriptions where user_id = $user and will_renew
+         on conflict (provider, mode, external_id) do nothing"
+    }
+
+    /// What is asked for and not done, oldest first.
+    pub fn cancellations(db: &Db, limit: i64) -> Vec<Cancellation> {
+        "select {columns} from billing_cancellations where done_at is null order by requested_at limit $limit"
     }
 
     /// A user's grants.

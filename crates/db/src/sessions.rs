@@ -91,6 +91,11 @@ sql! {
          where user_id = $user and revoked_at is null and ($keep is null or id <> $keep)"
     }
 
+    /// Forgets a user's sessions, where from and with what too.
+    pub fn delete_of_user(tx: &mut Tx, user: Uuid) -> u64 {
+        "delete from sessions where user_id = $user"
+    }
+
     /// Forgets sessions that expired before `before`.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from sessions where idle_expires_at < $before"

@@ -47,6 +47,11 @@ sql! {
         "select {columns} from quota_windows where subject = $subject and window_start = $window_start order by metric"
     }
 
+    /// Forgets how much a subject used; the ledger keeps what it cost.
+    pub fn forget(tx: &mut Tx, subject: &str) -> u64 {
+        "delete from quota_windows where subject = $subject"
+    }
+
     /// Writes what one generation cost. `false` when it is written: nothing is ever charged twice.
     pub fn charge(
         tx: &mut Tx, generation: Uuid, user: Uuid, provider: &str, model: &str, input_tokens: i64, output_tokens: i64,

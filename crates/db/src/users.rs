@@ -17,6 +17,7 @@ row! {
         pub last_sign_in_at: Option<Timestamp>,
         pub created_at: Timestamp,
         pub updated_at: Timestamp,
+        pub deleted_at: Option<Timestamp>,
     }
 }
 
@@ -87,7 +88,14 @@ sql! {
 
     /// Replaces the password's hash; without one, nobody signs in by password.
     pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: Option<&str>, now: Timestamp) {
-        "update users set password_hash = $hash, updated_at = $now where id = $id"
+        "update users set password_hash = $hash, password_expired_at = null, updated_at = $now where id = $id"
+    }
+
+    fn set_email(tx: &mut Tx, id: Uuid, email: &str, confirmed_at: Option<Timestamp>, now: Timestamp) -> bool {
+        "update users set email = $email, email_confirmed_at = $confirmed_at, is_anonymous = false, updated_at = $now
+         where id = $id and not exists (
+             select 1 from users other
+             where other.email = $email and other.id <> $id and other.email_confirmed_at is not null)"
     }
 
     /// Keeps a user out until then, or lets them in again.
@@ -131,6 +139,14 @@ sql! {
          order by created_at, id"
     }
 
+    /// Some of them by id, newest first, older than `before` when given.
+    pub fn page(db: &Db, part: Option<&str>, before: Option<Uuid>, limit: i64) -> Vec<User> {
+        "select {columns} from users
+         where ($part is null or {postgres: strpos(email, $part)}{sqlite: instr(email, $part)} > 0)
+           and ($before is null or id < $before)
+         order by id desc limit $limit"
+    }
+
     /// A user's identities, oldest first.
     pub fn identities(db: &Db, user: Uuid) -> Vec<Identity> {
         "select {columns} from identities where user_id = $user order by created_at, id"
@@ -151,8 +167,24 @@ sql! {
         "delete from identities where user_id = $user and issuer <> 'email'"
     }
 
-    fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) {
+    fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) -> bool {
         "update identities set profile = $profile, updated_at = $now where user_id = $user and issuer = $issuer"
+    }
+
+    fn delete_identities(tx: &mut Tx, user: Uuid) {
+        "delete from identities where user_id = $user"
+    }
+
+    fn bury(tx: &mut Tx, id: Uuid, nothing: &Json<Value>, now: Timestamp) -> bool {
+        "update users set email = null, email_confirmed_at = null, password_hash = null, role = 'authenticated',
+                          app_metadata = $nothing, user_metadata = $nothing, is_anonymous = false, banned_until = null,
+                          last_sign_in_at = null, updated_at = $now, deleted_at = $now
+         where id = $id and deleted_at is null"
+    }
+
+    /// Removes a user with everything that hangs on them.
+    pub fn delete(tx: &mut Tx, id: Uuid) -> bool {
+        "delete from users where id = $id"
     }
 
     /// Removes one sign-up that nobody confirmed.
@@ -245,6 +277,47 @@ pub async fn confirm_email(tx: &mut Tx, id: Uuid, email: &str, now: Timestamp) -
         set_profile(tx, id, "email", &email_profile(id, email, true), now).await?;
     }
     Ok(confirmed)
+}
+
+/// Gives a user another address, proved to be theirs or not. `false` when it is confirmed to be someone else's.
+pub async fn change_email(
+    tx: &mut Tx,
+    id: Uuid,
+    email: &str,
+    confirmed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool> {
+    match set_email(tx, id, email, confirmed_at, now).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        // Another took it in the same moment.
+        Err(e) if e.is_unique_violation() => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    let profile = email_profile(id, email, confirmed_at.is_some());
+    if !set_profile(tx, id, "email", &profile, now).await? {
+        let subject = id.to_string();
+        add_identity(
+            tx,
+            Uuid::now_v7(),
+            id,
+            "email",
+            "email",
+            &subject,
+            &profile,
+            now,
+        )
+        .await?;
+    }
+    Ok(true)
+}
+
+/// Leaves of a user the id, and what others have under it: no name, no way in. `false` when it is so.
+/// Sessions and codes are the caller's to end.
+pub async fn pseudonymise(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<bool> {
+    delete_identities(tx, id).await?;
+    let nothing = Json(serde_json::json!({}));
+    bury(tx, id, &nothing, now).await
 }
 
 /// What GoTrue's clients read of the identity that an address is.

@@ -62,6 +62,26 @@ pub async fn by_admin(
     db::audit::record(tx, event, now).await
 }
 
+/// An admin tried, and was refused.
+pub async fn refused_to_admin(
+    tx: &mut Tx,
+    client: &Client,
+    action: &str,
+    admin: &Admin,
+    subject: Option<Uuid>,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject,
+        actor: admin.user,
+        actor_kind: "admin",
+        detail,
+        ..event(client, action, false)
+    };
+    db::audit::record(tx, event, now).await
+}
+
 fn event<'a>(client: &'a Client, action: &'a str, succeeded: bool) -> NewEvent<'a> {
     NewEvent {
         subject: None,

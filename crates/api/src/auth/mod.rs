@@ -12,6 +12,7 @@ mod admin;
 mod adopt;
 mod audit;
 mod code;
+mod deletion;
 pub mod keys;
 mod link;
 mod logout;

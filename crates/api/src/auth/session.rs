@@ -71,6 +71,8 @@ pub struct UserBody {
     pub is_anonymous: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub banned_until: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Time>,
 }
 
 /// How a provider knows a user.
@@ -109,6 +111,7 @@ impl UserBody {
             updated_at: user.updated_at.into(),
             is_anonymous: user.is_anonymous,
             banned_until: user.banned_until.map(Into::into),
+            deleted_at: user.deleted_at.map(Into::into),
         }
     }
 }

@@ -197,6 +197,7 @@ fn pending(new: NewUser<'_>, now: Timestamp) -> session::UserBody {
         last_sign_in_at: None,
         created_at: now,
         updated_at: now,
+        deleted_at: None,
     };
     let identity = Identity {
         id: new.identity,

@@ -1,15 +1,24 @@
-//! What an admin does to users, in GoTrue's shapes: `supabase.auth.admin` is a client.
+//! What an admin does to users, in GoTrue's shapes: `supabase.auth.admin` is a client. Beside it, under
+//! `/api/admin`, what GoTrue has no word for.
 use crate::App;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 mod ban;
+mod bans;
 mod create;
+mod delete;
 mod list;
 mod page;
+mod search;
 mod show;
+mod update;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(utoipa_axum::routes!(list::list, create::create))
-        .routes(utoipa_axum::routes!(show::show))
+        .routes(routes!(list::list, create::create))
+        .routes(routes!(show::show, update::update, delete::delete))
+        .routes(routes!(search::search))
+        .routes(routes!(search::show))
+        .routes(routes!(bans::ban))
+        .routes(routes!(bans::unban))
 }

@@ -12,7 +12,7 @@ async fn created(test: &Test, key: &str, body: Value) -> Value {
     answer.json()
 }
 
-async fn decisions(test: &Test, user: &Value) -> Vec<db::audit::Event> {
+pub async fn decisions(test: &Test, user: &Value) -> Vec<db::audit::Event> {
     let id = user["id"].as_str().unwrap().parse().unwrap();
     db::audit::of_subject(&test.app.db, id, None, 100)
         .await

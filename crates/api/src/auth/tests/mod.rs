@@ -1,5 +1,6 @@
 //! What sign-in promises to those who use it, and withholds from those who abuse it.
 use crate::{
+    auth::user as account,
     mail,
     testing::{Answer, PASSWORD, Person, Test, both_engines},
 };
@@ -10,6 +11,7 @@ use std::time::Duration;
 mod access;
 mod admin;
 mod codes;
+mod deletion;
 mod keys;
 mod links;
 mod passwords;

@@ -1,0 +1,27 @@
+//! How an account ends. Whoever decides it, the user or an admin, it ends in one transaction: from its
+//! commit on no token of theirs is good for anything.
+use super::adopt;
+use crate::Result;
+use db::{Timestamp, Tx};
+use uuid::Uuid;
+
+/// What an end leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// The audit log and the ledger, under an id that names nobody.
+    Nothing,
+    /// Also the id, and what the product has under it: GoTrue's soft deletion.
+    Id,
+}
+
+/// Ends an account. `false` when it had ended.
+pub async fn delete(tx: &mut Tx, user: Uuid, leaves: Leaves, now: Timestamp) -> Result<bool> {
+    db::billing::ask_to_cancel(tx, user, now).await?;
+    if leaves == Leaves::Nothing {
+        db::usage::forget(tx, &format!("user:{user}")).await?;
+        return Ok(db::users::delete(tx, user).await?);
+    }
+    adopt::wipe(tx, user, now).await?;
+    db::sessions::delete_of_user(tx, user).await?;
+    Ok(db::users::pseudonymise(tx, user, now).await?)
+}
