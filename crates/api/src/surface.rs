@@ -71,6 +71,8 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("post", "/auth/v1/otp", Anyone),
     ("post", "/auth/v1/recover", Anyone),
     ("post", "/auth/v1/resend", Anyone),
+    ("get", "/auth/v1/sessions", User),
+    ("delete", "/auth/v1/sessions/{id}", User),
     ("get", "/auth/v1/settings", Anyone),
     ("post", "/auth/v1/signup", Anyone),
     ("post", "/auth/v1/token", Anyone),

@@ -96,6 +96,21 @@ sql! {
         "delete from sessions where user_id = $user"
     }
 
+    /// Ends one of this user's sessions. `false` when it is another's, or had ended.
+    pub fn revoke_own(tx: &mut Tx, user: Uuid, id: Uuid, reason: &str, now: Timestamp) -> bool {
+        "update sessions set revoked_at = $now, revoke_reason = $reason
+         where id = $id and user_id = $user and revoked_at is null
+               and idle_expires_at > $now and absolute_expires_at > $now"
+    }
+
+    /// A user's sessions that stand, newest first, at most `limit`, older than `before` when given.
+    pub fn of_user(db: &Db, user: Uuid, before: Option<Uuid>, limit: i64, now: Timestamp) -> Vec<Session> {
+        "select {columns} from sessions
+         where user_id = $user and revoked_at is null and idle_expires_at > $now and absolute_expires_at > $now
+               and ($before is null or id < $before)
+         order by id desc limit $limit"
+    }
+
     /// Forgets sessions that expired before `before`.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from sessions where idle_expires_at < $before"

@@ -44,7 +44,11 @@ pub fn issuer(app: &App) -> String {
 /// Signs a token for a session as it stands; gives it with its expiry, in seconds since 1970.
 pub fn issue(app: &App, user: &User, session: &db::sessions::Session) -> Result<(String, i64)> {
     let now = app.now();
-    let exp = (now + app.config.auth.auth_access_ttl).unix();
+    // A session that rests or ends sooner takes its tokens with it.
+    let exp = (now + app.config.auth.auth_access_ttl)
+        .min(session.idle_expires_at)
+        .min(session.absolute_expires_at)
+        .unix();
     let claims = Claims {
         iss: issuer(app),
         aud: AUDIENCE.into(),

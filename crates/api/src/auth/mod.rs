@@ -13,6 +13,7 @@ mod adopt;
 mod audit;
 mod code;
 mod deletion;
+mod device;
 pub mod keys;
 mod link;
 mod logout;
@@ -24,6 +25,7 @@ pub mod redirect;
 mod refresh;
 pub mod service_role;
 mod session;
+mod sessions;
 mod settings;
 mod signup;
 pub mod step_up;
@@ -45,6 +47,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(token::routes())
         .merge(user::routes())
         .merge(logout::routes())
+        .merge(sessions::routes())
         .merge(settings::routes())
         .merge(keys::routes())
         .merge(admin::routes())

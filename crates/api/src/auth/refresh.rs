@@ -121,18 +121,18 @@ pub async fn refresh(
         return Err(Error::SessionExpired);
     }
 
-    let counter = match judge(app, &session, presented.counter) {
+    let idle = (now + app.config.auth.auth_session_idle).min(session.absolute_expires_at);
+    let (counter, idle_expires_at) = match judge(app, &session, presented.counter) {
         Verdict::Rotate => {
-            let idle = (now + app.config.auth.auth_session_idle).min(session.absolute_expires_at);
             db::sessions::rotate(&mut tx, session.id, session.refresh_counter, idle, now).await?;
-            session.refresh_counter + 1
+            (session.refresh_counter + 1, idle)
         }
         Verdict::SameChild => {
             tracing::info!(session = %session.id, "a refresh token came twice within the grace; it gets the same child");
             let detail = json!({"session": session.id, "reason": "refresh_reuse_in_grace"});
             let user = session.user_id;
             audit::succeeded(&mut tx, client, "token_refreshed", user, detail, now).await?;
-            session.refresh_counter
+            (session.refresh_counter, session.idle_expires_at)
         }
         Verdict::Reused => {
             db::sessions::revoke(&mut tx, session.id, "refresh_reuse_detected", now).await?;
@@ -158,6 +158,7 @@ pub async fn refresh(
         user,
         Session {
             refresh_counter: counter,
+            idle_expires_at,
             ..session
         },
     )

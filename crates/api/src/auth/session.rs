@@ -199,7 +199,7 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
     Ok(Response {
         access_token,
         token_type: "bearer",
-        expires_in: app.config.auth.auth_access_ttl.as_secs(),
+        expires_in: expires_at.saturating_sub(app.now().unix()).max(0) as u64,
         expires_at,
         refresh_token: refresh::encode(&app.keys, &session, session.refresh_counter),
         user: UserBody::new(user, identities),

@@ -53,6 +53,7 @@ both_engines! {
         }));
     }
 
+    /// Invariant 60.
     async fn every_sign_in_is_a_session_of_its_own(engine: Engine) {
         let test = Test::new(engine).await;
         let first = test.sign_up("ada@example.com").await;
@@ -62,6 +63,7 @@ both_engines! {
         assert_ne!(claims(&first.token)["jti"], claims(&second.token)["jti"]);
     }
 
+    /// Invariant 37.
     async fn a_token_is_over_at_its_last_second(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -73,6 +75,7 @@ both_engines! {
         assert_refused(&test, &[("expired", ada.token)]).await;
     }
 
+    /// Invariant 37.
     async fn a_token_signed_otherwise_is_refused(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -113,6 +116,7 @@ both_engines! {
         assert_eq!(test.get(&ada.token, USER).await.status, 200);
     }
 
+    /// Invariant 37.
     async fn a_header_that_points_elsewhere_is_refused_though_our_key_signed_it(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -143,6 +147,7 @@ both_engines! {
         assert_eq!(test.get(&with(header.clone()), USER).await.status, 200, "it is the header that was refused");
     }
 
+    /// Invariant 37.
     async fn a_token_with_other_claims_is_refused_though_our_key_signed_it(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -174,6 +179,7 @@ both_engines! {
         assert_eq!(test.get(&gone, USER).await.refusal(), refused(403, "session_not_found"));
     }
 
+    /// Invariant 38.
     async fn an_access_token_refreshes_nothing(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;

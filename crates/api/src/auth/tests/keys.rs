@@ -14,6 +14,7 @@ async fn load(test: &Test, secrets: &[&str]) -> anyhow::Result<Keys> {
 }
 
 both_engines! {
+    /// Invariant 41.
     async fn anyone_verifies_a_token_offline_with_the_public_keys_alone(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -55,6 +56,7 @@ both_engines! {
         assert!(another.contains("another JWT_SECRET"), "{another}");
     }
 
+    /// Invariant 42.
     async fn instances_share_their_keys_and_a_restart_keeps_them(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -97,6 +99,7 @@ both_engines! {
         assert_eq!(after.rows("signing_keys").await, 1);
     }
 
+    /// Invariant 42.
     async fn the_old_secret_can_go_once_the_new_one_was_in_use(engine: Engine) {
         let test = Test::with(engine, &[("JWT_SECRET", OLD)]).await;
         let kid = &test.app.keys.active_kid;

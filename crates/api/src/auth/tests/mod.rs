@@ -137,6 +137,7 @@ fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
 }
 
 both_engines! {
+    /// Invariant 1.
     async fn an_unknown_mail_and_a_wrong_password_look_alike(engine: Engine) {
         let test = Test::new(engine).await;
         test.sign_up("ada@example.com").await;
@@ -177,6 +178,7 @@ both_engines! {
         assert_eq!(test.rows("sessions").await, 0);
     }
 
+    /// Invariant 36.
     async fn a_banned_user_gets_no_further(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;

@@ -16,6 +16,7 @@ async fn weakness(test: &Test, email: &str, password: &str) -> Value {
 }
 
 both_engines! {
+    /// Invariant 62.
     async fn the_length_of_a_password_is_counted_in_characters(engine: Engine) {
         let test = Test::new(engine).await;
 
@@ -35,6 +36,7 @@ both_engines! {
         assert_eq!(test.ask_to_sign_up("ada@example.com", "15 characters!!").await.status, 200);
     }
 
+    /// Invariant 62.
     async fn what_attackers_try_first_is_no_password(engine: Engine) {
         let test = Test::with(engine, CONFIRMING).await;
 
@@ -45,6 +47,7 @@ both_engines! {
         assert_eq!((test.rows("users").await, test.mails_waiting().await), (0, 0));
     }
 
+    /// Invariant 62.
     async fn a_password_is_the_same_on_every_keyboard(engine: Engine) {
         let test = Test::new(engine).await;
         assert_eq!(test.ask_to_sign_up("ada@example.com", "A\u{30a}ngstro\u{308}m \u{fb01}sh").await.status, 200);
@@ -54,6 +57,7 @@ both_engines! {
         assert_eq!(test.sign_in("ada@example.com", " \u{c5}ngstr\u{f6}m fish").await.status, 400, "not trimmed");
     }
 
+    /// Invariant 62.
     async fn every_byte_of_a_password_counts(engine: Engine) {
         let test = Test::new(engine).await;
         let same = "x".repeat(72);

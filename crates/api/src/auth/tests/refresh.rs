@@ -22,6 +22,7 @@ both_engines! {
         assert_eq!(test.rows("sessions").await, 1);
     }
 
+    /// Invariant 29, and what the grace is for.
     async fn a_token_that_comes_twice_within_the_grace_has_one_child(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -36,6 +37,7 @@ both_engines! {
         assert_eq!(test.get(&second.token, USER).await.status, 200);
     }
 
+    /// Invariant 32.
     async fn an_answer_that_was_lost_is_given_again(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -49,6 +51,7 @@ both_engines! {
         assert_eq!(test.refresh(&again.refresh_token).await.status, 200);
     }
 
+    /// Invariants 29 and 31.
     async fn a_token_used_again_after_its_child_arrived_ends_the_session_at_once(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -89,6 +92,7 @@ both_engines! {
         assert_eq!(test.refresh(&ada.refresh_token).await.status, 200);
     }
 
+    /// Invariant 30.
     async fn twenty_refreshes_at_once_give_one_child(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -107,6 +111,7 @@ both_engines! {
         assert_ne!(&next.refresh_token, tokens[0], "it was not used up");
     }
 
+    /// Invariant 34.
     async fn a_token_that_is_not_ours_is_refused_before_the_database_is_asked(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
@@ -148,6 +153,7 @@ both_engines! {
         assert_eq!(test.refresh(&ada.refresh_token).await.status, 200, "its session was left alone");
     }
 
+    /// Invariant 35.
     async fn a_session_ends_when_it_rests_too_long(engine: Engine) {
         let test = Test::new(engine).await;
         let idle = test.sign_up("idle@example.com").await;
@@ -161,6 +167,7 @@ both_engines! {
         assert_eq!(test.refresh(&busy.refresh_token).await.status, 200);
     }
 
+    /// Invariant 35.
     async fn no_session_outlives_its_last_day(engine: Engine) {
         let test = Test::new(engine).await;
         let mut ada = test.sign_up("ada@example.com").await;
@@ -175,7 +182,7 @@ both_engines! {
         test.later(Duration::from_secs(1));
 
         assert_eq!(test.refresh(&ada.refresh_token).await.refusal(), refused(400, "session_expired"));
-        assert_eq!(test.get(&ada.token, USER).await.refusal(), refused(403, "session_not_found"), "whatever its token says");
+        assert_eq!(test.get(&ada.token, USER).await.refusal(), refused(403, "bad_jwt"), "its token is over with it");
     }
 }
 
