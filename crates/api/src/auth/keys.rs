@@ -15,7 +15,7 @@ use axum::{
 };
 use db::{Db, Timestamp};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey,
+    Algorithm, DecodingKey, EncodingKey, Header,
     jwk::{Jwk, ThumbprintHash},
 };
 use serde_json::{Value, json};
@@ -25,8 +25,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 /// Everything that signs, verifies or derives.
 pub struct Keys {
     pub active_kid: String,
+    pub alg: Algorithm,
     pub signing: EncodingKey,
-    verifying: HashMap<String, DecodingKey>,
+    verifying: HashMap<String, (Algorithm, DecodingKey)>,
     jwks: Value,
     masters: Vec<Master>,
 }
@@ -62,7 +63,8 @@ impl Master {
 
 impl Keys {
     /// Loads the keys, and makes the first pair where there is none; of instances that start
-    /// together one makes it and all use it.
+    /// together one makes it and all use it. Where the operator brings keys, the first of those signs,
+    /// and what was signed by ours before still counts.
     pub async fn load(db: &Db, config: &Config, now: Timestamp) -> anyhow::Result<Self> {
         let masters: Vec<_> = config
             .auth
@@ -71,8 +73,9 @@ impl Keys {
             .map(Master::derive)
             .collect::<Result<_, _>>()?;
         let newest = masters.first().context("JWT_SECRET is not set")?;
+        let imported = config.auth.imported_keys()?;
         let mut rows = db::keys::all(db).await?;
-        if !rows.iter().any(|row| row.state == "active") {
+        if imported.is_empty() && !rows.iter().any(|row| row.state == "active") {
             let (kid, public, sealed) = make(newest)?;
             let mut tx = db.begin().await?;
             db::keys::create_active(&mut tx, &kid, "ES256", &db::Json(public), &sealed, now)
@@ -80,40 +83,36 @@ impl Keys {
             tx.commit().await?;
             rows = db::keys::all(db).await?;
         }
-
-        let active = rows
-            .iter()
-            .find(|row| row.state == "active")
-            .context("no key is active")?;
-        let private = masters.iter().enumerate().find_map(|(age, master)| {
-            let kid = active.kid.as_bytes();
-            Some((age, unseal(&master.seal, kid, &active.private_sealed)?))
-        });
-        let (age, private) = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
-        if age > 0 {
-            // Once every instance has the new secret the old one can go.
-            let sealed = seal(&newest.seal, active.kid.as_bytes(), &private)?;
-            let mut tx = db.begin().await?;
-            db::keys::reseal(&mut tx, &active.kid, &sealed).await?;
-            tx.commit().await?;
+        let (active_kid, alg, signing) = match imported.first() {
+            Some(first) => (first.kid.clone(), first.alg, first.signing.clone()),
+            None => own(db, &masters, &rows).await?,
+        };
+        let ours = rows.iter().map(|row| (Algorithm::ES256, &row.public_jwk.0));
+        let brought = imported.iter().map(|key| (key.alg, &key.public));
+        let (mut verifying, mut public) = (HashMap::new(), vec![]);
+        for (alg, key) in brought.chain(ours) {
+            let jwk: Jwk = serde_json::from_value(key.clone())?;
+            let kid = jwk.common.key_id.clone().context("a key without kid")?;
+            let entry = (alg, DecodingKey::from_jwk(&jwk)?);
+            if verifying.insert(kid, entry).is_some() {
+                bail!("a key of AUTH_JWT_KEYS_FILE has the kid of one made here");
+            }
+            public.push(key.clone());
         }
-        let mut verifying = HashMap::new();
-        for row in &rows {
-            let jwk: Jwk = serde_json::from_value(row.public_jwk.0.clone())?;
-            verifying.insert(row.kid.clone(), DecodingKey::from_jwk(&jwk)?);
-        }
-        let jwks = json!({"keys": rows.iter().map(|row| &row.public_jwk.0).collect::<Vec<_>>()});
         Ok(Self {
-            active_kid: active.kid.clone(),
-            signing: EncodingKey::from_ec_der(&private),
+            active_kid,
+            alg,
+            signing,
             verifying,
-            jwks,
+            jwks: json!({"keys": public}),
             masters,
         })
     }
 
-    pub fn verifying(&self, kid: &str) -> Option<&DecodingKey> {
-        self.verifying.get(kid)
+    /// The key that a token's header names, when it is one for that algorithm (RFC 8725, section 3.1).
+    pub fn verifying(&self, header: &Header) -> Option<&DecodingKey> {
+        let (alg, key) = self.verifying.get(header.kid.as_deref()?)?;
+        (*alg == header.alg).then_some(key)
     }
 
     /// HMAC-SHA256 under the newest refresh key.
@@ -155,6 +154,32 @@ impl Keys {
         let mut masters = self.masters.iter();
         masters.find_map(|master| unseal(&master.column, bound_to, sealed))
     }
+}
+
+/// The active key of the database, opened, and sealed anew under the newest secret.
+async fn own(
+    db: &Db,
+    masters: &[Master],
+    rows: &[db::keys::SigningKey],
+) -> anyhow::Result<(String, Algorithm, EncodingKey)> {
+    let active = rows
+        .iter()
+        .find(|row| row.state == "active")
+        .context("no key is active")?;
+    let private = masters.iter().enumerate().find_map(|(age, master)| {
+        let kid = active.kid.as_bytes();
+        Some((age, unseal(&master.seal, kid, &active.private_sealed)?))
+    });
+    let (age, private) = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
+    if age > 0 {
+        // Once every instance has the new secret the old one can go.
+        let sealed = seal(&masters[0].seal, active.kid.as_bytes(), &private)?;
+        let mut tx = db.begin().await?;
+        db::keys::reseal(&mut tx, &active.kid, &sealed).await?;
+        tx.commit().await?;
+    }
+    let signing = EncodingKey::from_ec_der(&private);
+    Ok((active.kid.clone(), Algorithm::ES256, signing))
 }
 
 fn mac(key: &[u8; 32], message: &[&[u8]]) -> [u8; 32] {

@@ -14,6 +14,7 @@ mod audit;
 mod code;
 mod deletion;
 mod device;
+mod key_file;
 pub mod keys;
 mod link;
 mod logout;
@@ -62,6 +63,10 @@ pub struct Config {
     /// Seals the signing keys and makes refresh tokens; at least 32 bytes, the same on every instance. A comma list rotates: the first is used, all are understood. Development makes its own.
     #[arg(long, value_delimiter = ',', visible_aliases = ["secret-key", "session-secret"])]
     pub jwt_secret: Vec<Secret>,
+
+    /// Your own private keys to sign access tokens with, in place of those that are made and kept in the database: a JWK set (RFC 7517) of ES256 or RS256. The first signs, all verify, and what one of them signs with `role` `service_role` is an admin's key. Give the file as AUTH_JWT_KEYS_FILE.
+    #[arg(long)]
+    pub auth_jwt_keys: Option<Secret>,
 
     /// Sign-ups count as confirmed at once, without a mail. Default: in development alone.
     #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
@@ -134,6 +139,13 @@ impl Config {
         warnings: &mut Vec<Problem>,
     ) {
         self.redirect.check(problems);
+        if let Err(why) = self.imported_keys() {
+            problems.push(Problem::new(
+                "AUTH_JWT_KEYS",
+                format!("cannot be used: {why}"),
+                "Name in AUTH_JWT_KEYS_FILE a file with a JWK set of private keys, {\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", …}]}.",
+            ));
+        }
         if !production {
             return;
         }
@@ -167,6 +179,14 @@ impl Config {
                 "Unset it once mail is configured.",
             ));
         }
+    }
+
+    /// The keys of `AUTH_JWT_KEYS_FILE`, if any.
+    fn imported_keys(&self) -> anyhow::Result<Vec<key_file::Imported>> {
+        let text = self.auth_jwt_keys.as_ref().map(Secret::expose);
+        let read = text.map(key_file::read).transpose();
+        read.map(Option::unwrap_or_default)
+            .map_err(anyhow::Error::msg)
     }
 
     pub fn autoconfirms(&self, production: bool) -> bool {

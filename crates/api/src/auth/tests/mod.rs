@@ -12,6 +12,7 @@ mod access;
 mod admin;
 mod codes;
 mod deletion;
+mod key_file;
 mod keys;
 mod links;
 mod passwords;
