@@ -98,6 +98,11 @@ sql! {
              where other.email = $email and other.id <> $id and other.email_confirmed_at is not null)"
     }
 
+    /// Keeps the same password by another hash. `false` when the password was changed meanwhile.
+    pub fn renew_password_hash(tx: &mut Tx, id: Uuid, from: &str, to: &str) -> bool {
+        "update users set password_hash = $to where id = $id and password_hash = $from"
+    }
+
     /// Keeps a user out until then, or lets them in again.
     pub fn set_banned_until(tx: &mut Tx, id: Uuid, until: Option<Timestamp>, now: Timestamp) {
         "update users set banned_until = $until, updated_at = $now where id = $id"

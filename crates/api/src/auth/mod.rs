@@ -14,6 +14,7 @@ mod audit;
 mod code;
 mod deletion;
 mod device;
+mod foreign_hash;
 mod key_file;
 pub mod keys;
 mod link;

@@ -1,5 +1,6 @@
 //! Passwords: Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), on few threads at once.
 //! <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
+use super::foreign_hash::Foreign;
 use crate::{Error, Result, error::Weakness};
 use anyhow::{Context, anyhow};
 use argon2::{
@@ -49,10 +50,14 @@ impl Passwords {
 
     /// Whether this is the password of that hash. Takes as long when there is no hash.
     pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool> {
-        let password = normalised(password);
+        let typed = password.to_owned();
         let known = hash.is_some();
         let hash = hash.map_or_else(dummy, ToOwned::to_owned);
         let matches = self.on_thread(move || {
+            if let Some(foreign) = Foreign::parse(&hash) {
+                return Ok(foreign.verify(&typed));
+            }
+            let password = normalised(&typed);
             let hash = PasswordHash::new(&hash)
                 .map_err(|e| anyhow!("a stored hash cannot be read: {e}"))?;
             Ok(Argon2::default()
@@ -60,6 +65,15 @@ impl Passwords {
                 .is_ok())
         });
         Ok(matches.await? && known)
+    }
+
+    /// The hash that is to be kept of a password which was right, where the one that is kept was made
+    /// elsewhere, or by us when we asked for less.
+    pub async fn renewed(&self, password: &str, hash: &str) -> Result<Option<String>> {
+        if hash.starts_with(&ours()) {
+            return Ok(None);
+        }
+        self.hash(password).await.map(Some)
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -81,6 +95,13 @@ impl Passwords {
         });
         Ok(done.await.context("hashing panicked")??)
     }
+}
+
+/// How every hash of ours begins.
+fn ours() -> String {
+    let params = Params::DEFAULT;
+    let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());
+    format!("$argon2id$v=19$m={m},t={t},p={p}$")
 }
 
 /// A hash nobody's password has.
@@ -120,6 +141,9 @@ pub fn check(password: &str, email: Option<&str>, min_chars: u8) -> Result<()> {
 /// Whether a hash that was made elsewhere can be verified here, at a cost that we would bear ourselves
 /// several times over: what it asks for is spent at every sign-in.
 pub fn is_importable(hash: &str) -> bool {
+    if Foreign::parse(hash).is_some() {
+        return true;
+    }
     let Ok(parsed) = PasswordHash::new(hash) else {
         return false;
     };

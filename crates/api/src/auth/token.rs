@@ -103,6 +103,10 @@ async fn password(
         Some(_) if right => None,
         _ => Some(Error::InvalidCredentials),
     };
+    let renewed = match (&refusal, hash) {
+        (None, Some(hash)) => app.passwords.renewed(&given.password, hash).await?,
+        _ => None,
+    };
     let detail = json!({"method": "password"});
     let mut tx = app.db.begin().await?;
     if let Some(refusal) = refusal {
@@ -112,6 +116,9 @@ async fn password(
         return Err(refusal);
     }
     let user = user.ok_or(Error::InvalidCredentials)?;
+    if let (Some(from), Some(to)) = (&user.password_hash, renewed) {
+        db::users::renew_password_hash(&mut tx, user.id, from, &to).await?;
+    }
     let (user, session) = session::open(app, &mut tx, user, "password", client, now).await?;
     tx.commit().await?;
 
