@@ -1,6 +1,6 @@
 //! What every handler shares.
 use crate::{
-    auth::{keys::Keys, password::Passwords},
+    auth::{jwks::Issuers, keys::Keys, password::Passwords},
     billing::plans::Plans,
     chat::{assistants::Assistants, llm::Llm, stream::Streams},
     config::Config,
@@ -27,6 +27,7 @@ pub struct Inner {
     pub db: Db,
     pub clock: Clock,
     pub keys: Keys,
+    pub issuers: Issuers,
     pub passwords: Passwords,
     pub limits: Limits,
     pub plans: Plans,
@@ -75,6 +76,7 @@ impl App {
             .context("loading the signing keys")?;
         let inner = Inner {
             keys,
+            issuers: Issuers::new(&config.auth.providers)?,
             passwords: Passwords::new(),
             limits: Limits::new(&config, clock.clone()).await?,
             plans,

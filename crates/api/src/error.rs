@@ -77,6 +77,22 @@ pub enum Error {
     FlowStateExpired,
     #[error("code challenge does not match previously saved code verifier")]
     BadCodeVerifier,
+    #[error(
+        "Bad ID token: it is not of this provider, not for this client, expired, or its nonce is another."
+    )]
+    InvalidIdToken,
+    #[error("This ID token was used before. Ask the provider for another.")]
+    IdTokenReplayed,
+    #[error("The provider's keys cannot be had just now. Try again.")]
+    ProviderUnavailable,
+    #[error("Provider is not enabled")]
+    ProviderDisabled,
+    #[error(
+        "An account with this address exists. Sign in to it as usual, then link this provider to it."
+    )]
+    AccountLinkRequired,
+    #[error("Identity is already linked to another user")]
+    IdentityAlreadyExists,
 
     #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited { retry_after: Duration },
@@ -311,6 +327,30 @@ impl Error {
                 "over_email_send_rate_limit",
                 "Too many mails",
             ),
+            (Self::InvalidIdToken, _) => {
+                Kind(S::UNAUTHORIZED, "invalid_id_token", "Invalid ID token")
+            }
+            (Self::IdTokenReplayed, _) => {
+                Kind(S::CONFLICT, "id_token_replayed", "ID token used before")
+            }
+            (Self::ProviderUnavailable, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "provider_unavailable",
+                "Provider unavailable",
+            ),
+            (Self::ProviderDisabled, _) => {
+                Kind(S::BAD_REQUEST, "provider_disabled", "Provider disabled")
+            }
+            (Self::AccountLinkRequired, _) => Kind(
+                S::CONFLICT,
+                "account_link_required",
+                "Account has to be linked",
+            ),
+            (Self::IdentityAlreadyExists, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "identity_already_exists",
+                "Identity already exists",
+            ),
             (Self::RateLimited { .. }, GoTrue) => Kind(
                 S::TOO_MANY_REQUESTS,
                 "over_request_rate_limit",
@@ -393,9 +433,10 @@ impl Error {
             Self::RateLimited { retry_after }
             | Self::MailRateLimited { retry_after }
             | Self::LlmUnavailable { retry_after } => Some(*retry_after),
-            Self::DatabaseUnavailable | Self::Busy | Self::IdempotencyInFlight => {
-                Some(Duration::from_secs(1))
-            }
+            Self::DatabaseUnavailable
+            | Self::Busy
+            | Self::ProviderUnavailable
+            | Self::IdempotencyInFlight => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -44,6 +44,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod keys;
 pub mod one_time_tokens;
+pub mod seen_tokens;
 pub mod sessions;
 pub mod usage;
 pub mod users;

@@ -15,6 +15,10 @@ mod code;
 mod deletion;
 mod device;
 mod foreign_hash;
+#[allow(dead_code, reason = "what signs in with it is to come")]
+pub mod id_token;
+#[allow(dead_code, reason = "what redirects is to come")]
+pub mod jwks;
 mod key_file;
 pub mod keys;
 mod link;
@@ -22,6 +26,8 @@ mod logout;
 mod otp;
 pub mod password;
 pub mod pkce;
+#[allow(dead_code, reason = "what redirects is to come")]
+pub mod providers;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod redirect;
 mod refresh;
@@ -119,6 +125,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub redirect: redirect::Config,
+
+    #[command(flatten)]
+    pub providers: providers::Config,
 }
 
 /// Secrets that were published with templates and tutorials.
@@ -147,6 +156,7 @@ impl Config {
                 "Name in AUTH_JWT_KEYS_FILE a file with a JWK set of private keys, {\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", …}]}.",
             ));
         }
+        self.providers.check(problems);
         if !production {
             return;
         }

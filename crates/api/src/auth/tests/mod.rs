@@ -12,6 +12,8 @@ mod access;
 mod admin;
 mod codes;
 mod deletion;
+mod id_token;
+mod issuer;
 mod key_file;
 mod keys;
 mod links;
