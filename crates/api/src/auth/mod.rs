@@ -42,6 +42,11 @@ mod tests;
 mod token;
 mod user;
 mod verify;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "who asks for passkeys is to come")
+)]
+mod webauthn;
 
 /// Sign-ups that never confirmed their address are forgotten after this.
 pub const UNCONFIRMED_KEPT: Duration = Duration::from_secs(7 * 86_400);

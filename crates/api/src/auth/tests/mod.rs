@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod access;
 mod admin;
+mod authenticator;
 mod codes;
 mod deletion;
 mod id_token;
@@ -26,6 +27,7 @@ mod sessions;
 mod signup;
 mod user;
 mod verify;
+mod webauthn;
 
 /// Sign-ups have to confirm their address.
 const CONFIRMING: &[(&str, &str)] = &[("AUTH_AUTOCONFIRM", "false")];
