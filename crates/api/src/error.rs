@@ -93,6 +93,14 @@ pub enum Error {
     AccountLinkRequired,
     #[error("Identity is already linked to another user")]
     IdentityAlreadyExists,
+    #[error("OAuth state is unknown, was used, or belongs to another browser")]
+    BadOauthState,
+    #[error("Manual linking is disabled")]
+    ManualLinkingDisabled,
+    #[error("Identity doesn't exist")]
+    IdentityNotFound,
+    #[error("User must have at least 1 identity after unlinking")]
+    SingleIdentityNotDeletable,
 
     #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited { retry_after: Duration },
@@ -350,6 +358,22 @@ impl Error {
                 S::UNPROCESSABLE_ENTITY,
                 "identity_already_exists",
                 "Identity already exists",
+            ),
+            (Self::BadOauthState, _) => Kind(S::BAD_REQUEST, "bad_oauth_state", "Bad OAuth state"),
+            (Self::ManualLinkingDisabled, _) => Kind(
+                S::NOT_FOUND,
+                "manual_linking_disabled",
+                "Manual linking disabled",
+            ),
+            (Self::IdentityNotFound, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "identity_not_found",
+                "Unknown identity",
+            ),
+            (Self::SingleIdentityNotDeletable, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "single_identity_not_deletable",
+                "Last identity",
             ),
             (Self::RateLimited { .. }, GoTrue) => Kind(
                 S::TOO_MANY_REQUESTS,

@@ -285,6 +285,7 @@ async fn purge(app: &App) -> anyhow::Result<()> {
     db::one_time_tokens::delete_expired(&mut tx, days(1)).await?;
     db::auth_codes::delete_expired(&mut tx, days(1)).await?;
     db::seen_tokens::delete_expired(&mut tx, days(1)).await?;
+    db::oauth_flows::delete_expired(&mut tx, days(1)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     tx.commit().await?;
     Ok(())

@@ -110,6 +110,8 @@ impl Test {
         let app = App::new(config, db, simulated, Clock::stopped_at(START))
             .await
             .unwrap();
+        let clock = app.clock.clone();
+        world.oidc().tell_time(move || clock.now().unix());
         Self {
             router: crate::router(&app),
             app,

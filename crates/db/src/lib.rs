@@ -43,6 +43,7 @@ pub mod idempotency;
 pub mod inbox;
 pub mod jobs;
 pub mod keys;
+pub mod oauth_flows;
 pub mod one_time_tokens;
 pub mod seen_tokens;
 pub mod sessions;

@@ -157,6 +157,16 @@ sql! {
         "select {columns} from identities where user_id = $user order by created_at, id"
     }
 
+    /// The same, held against others until the transaction ends.
+    pub fn identities_locked(tx: &mut Tx, user: Uuid) -> Vec<Identity> {
+        "select {columns} from identities where user_id = $user order by created_at, id {postgres: for update}"
+    }
+
+    /// Removes one identity of a user.
+    pub fn delete_identity(tx: &mut Tx, user: Uuid, id: Uuid) -> bool {
+        "delete from identities where id = $id and user_id = $user"
+    }
+
     /// Makes an identity. `false` when this subject of this issuer is known already.
     pub fn add_identity(
         tx: &mut Tx, id: Uuid, user: Uuid, provider: &str, issuer: &str, subject: &str,

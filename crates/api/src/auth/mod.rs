@@ -14,9 +14,12 @@ mod audit;
 mod code;
 mod deletion;
 mod device;
+#[allow(dead_code, reason = "what goes to providers is to come")]
+mod flow;
 mod foreign_hash;
 #[allow(dead_code, reason = "what signs in with it is to come")]
 pub mod id_token;
+mod identities;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod jwks;
 mod key_file;
@@ -59,6 +62,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(link::routes())
         .merge(token::routes())
         .merge(user::routes())
+        .merge(identities::routes())
         .merge(logout::routes())
         .merge(sessions::routes())
         .merge(settings::routes())
@@ -91,6 +95,10 @@ pub struct Config {
     /// Take users without an address.
     #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
     pub auth_anonymous: bool,
+
+    /// Users link further providers to their account, and unlink them.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub auth_manual_linking: bool,
 
     /// Characters a password has at least.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128))]
