@@ -1,6 +1,6 @@
 // supabase-js, as it is published, has to be content with our sign-in.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
 
@@ -222,3 +222,49 @@ for (const [scope, standing] of [
     assert.deepEqual(answers.map(({ error }) => error === null), standing);
   });
 }
+
+/** What an authenticator app shows: RFC 6238. */
+function totp(secret, steps = 0) {
+  const bits = [...secret].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
+  const mac = createHmac("sha1", key).update(step).digest();
+  const number = mac.readUInt32BE(mac[19] & 0xf) & 0x7fffffff;
+  return String(number % 1_000_000).padStart(6, "0");
+}
+
+test("a second factor is added, asked for and removed", async () => {
+  const { auth, email } = await signedUp();
+  const levels = async (client) => {
+    const { currentLevel, nextLevel } = data(await client.mfa.getAuthenticatorAssuranceLevel());
+    return [currentLevel, nextLevel];
+  };
+  assert.deepEqual(await levels(auth), ["aal1", "aal1"]);
+
+  const factor = data(await auth.mfa.enroll({ factorType: "totp", friendlyName: "phone", issuer: "Plinth" }));
+  assert.match(factor.totp.qr_code, /^data:image\/svg\+xml;utf-8,/);
+  assert.deepEqual(data(await auth.mfa.listFactors()).totp, []);
+  const challenge = data(await auth.mfa.challenge({ factorId: factor.id }));
+  const wrong = await auth.mfa.verify({ factorId: factor.id, challengeId: challenge.id, code: "nothing" });
+  assert.equal(wrong.error.code, "mfa_verification_failed");
+  const code = totp(factor.totp.secret, -1);
+  data(await auth.mfa.verify({ factorId: factor.id, challengeId: challenge.id, code }));
+
+  assert.deepEqual(await levels(auth), ["aal2", "aal2"]);
+  assert.deepEqual(data(await auth.mfa.listFactors()).totp.map(({ id, status }) => [id, status]), [[factor.id, "verified"]]);
+
+  const laptop = await signedIn(email);
+  assert.deepEqual(await levels(laptop.auth), ["aal1", "aal2"]);
+  const early = await laptop.auth.mfa.unenroll({ factorId: factor.id });
+  assert.equal(early.error.code, "insufficient_aal");
+  data(await laptop.auth.mfa.challengeAndVerify({ factorId: factor.id, code: totp(factor.totp.secret) }));
+  assert.deepEqual(await levels(laptop.auth), ["aal2", "aal2"]);
+  data(await laptop.auth.refreshSession());
+  assert.deepEqual(await levels(laptop.auth), ["aal2", "aal2"]);
+
+  assert.equal(data(await laptop.auth.mfa.unenroll({ factorId: factor.id })).id, factor.id);
+  assert.equal((await auth.getUser()).error.name, "AuthSessionMissingError");
+  data(await laptop.auth.refreshSession());
+  assert.deepEqual(await levels(laptop.auth), ["aal1", "aal1"]);
+});

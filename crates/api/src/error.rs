@@ -40,6 +40,8 @@ pub enum Error {
     NotAdmin,
     #[error("Sign in again first: this needs a sign-in of the last {} s.", .max_age.as_secs())]
     ReauthenticationNeeded { max_age: Duration },
+    #[error("AAL2 session is required for this: prove a second factor first.")]
+    InsufficientAal { max_age: Duration },
     #[error("This user is banned.")]
     UserBanned,
 
@@ -101,6 +103,19 @@ pub enum Error {
     IdentityNotFound,
     #[error("User must have at least 1 identity after unlinking")]
     SingleIdentityNotDeletable,
+
+    #[error("MFA factor not found")]
+    FactorNotFound,
+    #[error("A factor with this friendly name already exists")]
+    FactorNameConflict,
+    #[error("Maximum number of factors reached, unenroll to continue")]
+    TooManyFactors,
+    #[error("MFA challenge has expired or was answered; create a new challenge.")]
+    ChallengeExpired,
+    #[error("Invalid MFA code entered")]
+    MfaVerificationFailed,
+    #[error("Too many wrong codes. Try again in {} s.", .retry_after.as_secs().max(1))]
+    FactorLocked { retry_after: Duration },
 
     #[error("Too many requests from this IP. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited { retry_after: Duration },
@@ -276,6 +291,37 @@ impl Error {
             (Self::ReauthenticationNeeded { .. }, _) => {
                 Kind(S::FORBIDDEN, "reauthentication_needed", "Sign in again")
             }
+            (Self::InsufficientAal { .. }, _) => {
+                Kind(S::FORBIDDEN, "insufficient_aal", "Second factor needed")
+            }
+            (Self::FactorNotFound, _) => {
+                Kind(S::NOT_FOUND, "mfa_factor_not_found", "Factor not found")
+            }
+            (Self::FactorNameConflict, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "mfa_factor_name_conflict",
+                "Name in use",
+            ),
+            (Self::TooManyFactors, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "too_many_enrolled_mfa_factors",
+                "Too many factors",
+            ),
+            (Self::ChallengeExpired, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "mfa_challenge_expired",
+                "Challenge expired",
+            ),
+            (Self::MfaVerificationFailed, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "mfa_verification_failed",
+                "Wrong code",
+            ),
+            (Self::FactorLocked { .. }, _) => Kind(
+                S::TOO_MANY_REQUESTS,
+                "over_request_rate_limit",
+                "Too many wrong codes",
+            ),
             (Self::UserBanned, _) => Kind(S::FORBIDDEN, "user_banned", "User banned"),
             (Self::InvalidCredentials, _) => {
                 Kind(S::BAD_REQUEST, "invalid_credentials", "Invalid credentials")
@@ -456,6 +502,7 @@ impl Error {
         match self {
             Self::RateLimited { retry_after }
             | Self::MailRateLimited { retry_after }
+            | Self::FactorLocked { retry_after }
             | Self::LlmUnavailable { retry_after } => Some(*retry_after),
             Self::DatabaseUnavailable
             | Self::Busy
@@ -502,9 +549,13 @@ impl Error {
         if status == StatusCode::UNAUTHORIZED && !matches!(self, Self::InvalidAuthorization(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Self::ReauthenticationNeeded { max_age } = self {
+        if let Self::ReauthenticationNeeded { max_age } | Self::InsufficientAal { max_age } = self {
+            let acr = match self {
+                Self::InsufficientAal { .. } => ", acr_values=\"aal2\"",
+                _ => "",
+            };
             let challenge = format!(
-                "Bearer error=\"insufficient_user_authentication\", max_age=\"{}\"",
+                "Bearer error=\"insufficient_user_authentication\"{acr}, max_age=\"{}\"",
                 max_age.as_secs()
             );
             if let Ok(challenge) = HeaderValue::from_str(&challenge) {

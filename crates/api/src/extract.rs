@@ -1,7 +1,7 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
 use crate::{
     App, Error, Result,
-    auth::{access, service_role},
+    auth::{access, service_role, step_up},
     error::Invalid,
 };
 use axum::{
@@ -192,6 +192,10 @@ pub struct Auth {
     pub session: Uuid,
     /// When they last proved who they are.
     pub authenticated_at: Timestamp,
+    /// Whether they proved a second factor in this session.
+    pub aal2: bool,
+    /// Whether they have one that they could prove.
+    pub second_factor: bool,
 }
 
 impl FromRequestParts<App> for Auth {
@@ -226,12 +230,12 @@ impl FromRequestParts<App> for Admin {
         let auth = access::authenticate(app, bearer.ok_or(Error::NoToken)?).await?;
         // What the row says now, not what the token said when it was made.
         let user = db::users::by_id(&app.db, auth.user).await?;
-        match user {
-            Some(user) if user.role == "admin" => Ok(Self {
-                user: Some(user.id),
-            }),
-            _ => Err(Error::NotAdmin),
-        }
+        let user = user.filter(|user| user.role == "admin");
+        let user = user.ok_or(Error::NotAdmin)?;
+        step_up::require_second_factor(app, &auth)?;
+        Ok(Self {
+            user: Some(user.id),
+        })
     }
 }
 

@@ -283,6 +283,8 @@ async fn purge(app: &App) -> anyhow::Result<()> {
     db::idempotency::delete_expired(&mut tx, now).await?;
     db::sessions::delete_expired(&mut tx, days(30)).await?;
     db::one_time_tokens::delete_expired(&mut tx, days(1)).await?;
+    db::factors::delete_expired_challenges(&mut tx, days(1)).await?;
+    db::factors::delete_unproved(&mut tx, days(1)).await?;
     db::auth_codes::delete_expired(&mut tx, days(1)).await?;
     db::seen_tokens::delete_expired(&mut tx, days(1)).await?;
     db::oauth_flows::delete_expired(&mut tx, days(1)).await?;

@@ -31,6 +31,7 @@ pub enum Action {
     MailSender,
     Refresh,
     Verify,
+    SecondFactor,
     WebhookRefused,
     Chat,
 }
@@ -64,7 +65,7 @@ const fn rule(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 11] = [
+pub const RULES: [Rule; 12] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     rule(
@@ -98,6 +99,7 @@ pub const RULES: [Rule; 11] = [
     ),
     rule(Action::Refresh, "refresh", "address", 150, 5 * 60),
     rule(Action::Verify, "verify", "address", 30, 5 * 60),
+    rule(Action::SecondFactor, "second_factor", "user", 15, 60),
     rule(
         Action::WebhookRefused,
         "webhook_refused",

@@ -99,6 +99,10 @@ pub enum Mail {
     },
     /// Someone signed up with an address that is in use.
     AlreadyRegistered { to: String },
+    /// A second factor counts from now on.
+    FactorAdded { to: String },
+    /// A second factor counts no more.
+    FactorRemoved { to: String },
 }
 
 impl Mail {
@@ -107,7 +111,9 @@ impl Mail {
             Self::ConfirmSignup { to, .. }
             | Self::SignIn { to, .. }
             | Self::Recovery { to, .. }
-            | Self::AlreadyRegistered { to } => to,
+            | Self::AlreadyRegistered { to }
+            | Self::FactorAdded { to }
+            | Self::FactorRemoved { to } => to,
         }
     }
 
@@ -117,6 +123,8 @@ impl Mail {
             Self::SignIn { .. } => "sign_in",
             Self::Recovery { .. } => "recovery",
             Self::AlreadyRegistered { .. } => "already_registered",
+            Self::FactorAdded { .. } => "factor_added",
+            Self::FactorRemoved { .. } => "factor_removed",
         }
     }
 
@@ -174,6 +182,20 @@ impl Mail {
                     "Someone, perhaps you, signed up with this address just now.".into(),
                     "You already have an account: sign in as usual.".into(),
                     "If that was not you, there is nothing to do.".into(),
+                ],
+            ),
+            Self::FactorAdded { .. } => (
+                "Your account has a second factor now".into(),
+                vec![
+                    "A second factor was added to your account, and is asked for from now on.".into(),
+                    "If that was not you, someone else is signed in as you: tell us at once.".into(),
+                ],
+            ),
+            Self::FactorRemoved { .. } => (
+                "A second factor was removed from your account".into(),
+                vec![
+                    "A second factor was removed from your account, and every other device was signed out.".into(),
+                    "If that was not you, change your password at once and add a second factor again.".into(),
                 ],
             ),
         }

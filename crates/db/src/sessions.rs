@@ -36,6 +36,9 @@ row! {
         pub absolute_expires_at: Timestamp,
         pub revoked_at: Option<Timestamp>,
         pub banned_until: Option<Timestamp>,
+        pub aal: String,
+        /// Whether the user has a factor that counts.
+        pub second_factor: bool,
     }
 }
 
@@ -43,7 +46,8 @@ sql! {
     /// Whether a session still stands, with its user's standing. Read on every authenticated request,
     /// so that a revocation counts at once on every instance.
     pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
-        "select s.user_id, s.acked_counter, s.authenticated_at, s.absolute_expires_at, s.revoked_at, u.banned_until
+        "select s.user_id, s.acked_counter, s.authenticated_at, s.absolute_expires_at, s.revoked_at, u.banned_until,
+                s.aal, exists (select 1 from mfa_factors f where f.user_id = s.user_id and f.status = 'verified') as second_factor
          from sessions s join users u on u.id = s.user_id where s.id = $id"
     }
 
@@ -78,6 +82,31 @@ sql! {
     /// The user of this session proved anew who they are.
     pub fn authenticated(tx: &mut Tx, id: Uuid, now: Timestamp) {
         "update sessions set authenticated_at = $now where id = $id"
+    }
+
+    /// A session after a second factor was proved in another one: as long as that one would have lasted,
+    /// but with an id and tokens that nobody can have known before.
+    pub fn stepped_up(
+        tx: &mut Tx, from: Uuid, id: Uuid, refresh_secret: &[u8], amr: &Json<Value>, ip: Option<&str>,
+        user_agent: Option<&str>, idle_expires_at: Timestamp, now: Timestamp,
+    ) -> Session {
+        "insert into sessions (id, user_id, refresh_secret, refresh_counter, acked_counter, rotated_at, aal, amr, ip,
+                               user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at, authenticated_at)
+         select $id, user_id, $refresh_secret, 1, 0, $now, 'aal2', $amr, $ip,
+                $user_agent, $now, $idle_expires_at, absolute_expires_at, $now, $now
+         from sessions where id = $from
+         returning {columns}"
+    }
+
+    /// Its second factor does not count any more; `amr` is what is left.
+    pub fn step_down(tx: &mut Tx, id: Uuid, amr: &Json<Value>) {
+        "update sessions set aal = 'aal1', amr = $amr where id = $id"
+    }
+
+    /// Ends a user's sessions that did not see a second factor.
+    pub fn revoke_at_aal1(tx: &mut Tx, user: Uuid, reason: &str, now: Timestamp) -> u64 {
+        "update sessions set revoked_at = $now, revoke_reason = $reason
+         where user_id = $user and revoked_at is null and aal = 'aal1'"
     }
 
     /// Ends one session. `false` when it had ended.

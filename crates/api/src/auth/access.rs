@@ -102,6 +102,9 @@ pub async fn authenticate(app: &App, token: &str) -> Result<Auth> {
         user: claims.sub,
         session: claims.session_id,
         authenticated_at: standing.authenticated_at,
+        // What the token says too: one of before the second factor was proved does not climb with it.
+        aal2: standing.aal == "aal2" && claims.aal == "aal2",
+        second_factor: standing.second_factor,
     })
 }
 

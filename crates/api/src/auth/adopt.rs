@@ -11,6 +11,7 @@ pub async fn wipe(tx: &mut Tx, user: Uuid, now: Timestamp) -> db::Result<()> {
     users::set_password_hash(tx, user, None, now).await?;
     users::set_user_metadata(tx, user, &db::Json(json!({})), now).await?;
     users::delete_foreign_identities(tx, user).await?;
+    db::factors::delete_of_user(tx, user).await?;
     db::one_time_tokens::delete_of_user(tx, user).await?;
     db::auth_codes::delete_of_user(tx, user).await?;
     db::oauth_flows::delete_of_user(tx, user).await?;

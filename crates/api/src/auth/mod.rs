@@ -16,6 +16,7 @@ mod deletion;
 mod device;
 #[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
+mod factors;
 mod foreign_hash;
 #[allow(dead_code, reason = "what signs in with it is to come")]
 pub mod id_token;
@@ -65,6 +66,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(identities::routes())
         .merge(logout::routes())
         .merge(sessions::routes())
+        .merge(factors::routes())
         .merge(settings::routes())
         .merge(keys::routes())
         .merge(admin::routes())

@@ -1,7 +1,7 @@
 //! Sessions and users as GoTrue's clients read them.
 use super::{access, audit, refresh};
 use crate::{
-    App, Result,
+    App, Error, Result,
     extract::{Json, Time},
     http::{ClientAddress, RequestId, Uncompressed},
 };
@@ -11,7 +11,8 @@ use axum::{
     response::IntoResponse,
 };
 use db::{
-    Timestamp, Tx,
+    Db, Timestamp, Tx,
+    factors::Factor,
     sessions::{NewSession, Session},
     users::{Identity, User},
 };
@@ -73,6 +74,25 @@ pub struct UserBody {
     pub banned_until: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Time>,
+    /// Second factors; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<FactorBody>,
+}
+
+/// What a user can prove besides the first proof.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Factor)]
+pub struct FactorBody {
+    pub id: Uuid,
+    pub friendly_name: String,
+    /// `totp`, `webauthn` or `recovery_code`.
+    pub factor_type: String,
+    /// `unverified` until it was proved once.
+    pub status: String,
+    pub created_at: Time,
+    pub updated_at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_challenged_at: Option<Time>,
 }
 
 /// How a provider knows a user.
@@ -112,6 +132,31 @@ impl UserBody {
             is_anonymous: user.is_anonymous,
             banned_until: user.banned_until.map(Into::into),
             deleted_at: user.deleted_at.map(Into::into),
+            factors: vec![],
+        }
+    }
+
+    /// With everything that other tables have of them.
+    pub async fn load(db: &Db, user: User) -> Result<Self> {
+        let identities = db::users::identities(db, user.id).await?;
+        let factors = db::factors::of_user(db, user.id).await?;
+        Ok(Self {
+            factors: factors.into_iter().map(Into::into).collect(),
+            ..Self::new(user, identities)
+        })
+    }
+}
+
+impl From<Factor> for FactorBody {
+    fn from(factor: Factor) -> Self {
+        Self {
+            id: factor.id,
+            friendly_name: factor.friendly_name,
+            factor_type: factor.factor_type,
+            status: factor.status,
+            created_at: factor.created_at.into(),
+            updated_at: factor.updated_at.into(),
+            last_challenged_at: factor.last_challenged_at.map(Into::into),
         }
     }
 }
@@ -192,17 +237,74 @@ pub async fn open(
     Ok((user, session))
 }
 
+/// A second factor was proved in session `from`: another one takes its place, at aal2, and the user's
+/// sessions that saw none end. `method` is GoTrue's word: `totp`, `mfa/webauthn`, `mfa/recovery_code`.
+pub async fn step_up(
+    app: &App,
+    tx: &mut Tx,
+    from: Uuid,
+    method: &str,
+    client: &Client,
+    now: Timestamp,
+) -> Result<(User, Session)> {
+    let old = db::sessions::locked(tx, from).await?;
+    let old = old
+        .filter(|old| old.revoked_at.is_none())
+        .ok_or(Error::SessionEnded)?;
+    let user = db::users::locked(tx, old.user_id).await?;
+    let user = user.ok_or(Error::SessionEnded)?;
+    let mut amr = without(&old.amr.0, method);
+    amr.insert(0, json!({"method": method, "timestamp": now.unix()}));
+    let idle = (now + app.config.auth.auth_session_idle).min(old.absolute_expires_at);
+    let session = db::sessions::stepped_up(
+        tx,
+        from,
+        Uuid::now_v7(),
+        &rand::random::<[u8; 32]>(),
+        &db::Json(amr.into()),
+        Some(&client.address),
+        client.agent.as_deref(),
+        idle,
+        now,
+    )
+    .await?;
+    db::sessions::revoke(tx, from, "stepped_up", now).await?;
+    db::sessions::revoke_at_aal1(tx, user.id, "second_factor_proved", now).await?;
+    Ok((user, session))
+}
+
+/// The second factors that this session saw do not count any more.
+pub async fn step_down(tx: &mut Tx, id: Uuid) -> Result<()> {
+    let session = db::sessions::locked(tx, id).await?;
+    let session = session.ok_or(Error::SessionEnded)?;
+    let mut left = session.amr.0;
+    for method in SECOND_FACTORS {
+        left = without(&left, method).into();
+    }
+    Ok(db::sessions::step_down(tx, id, &db::Json(left)).await?)
+}
+
+/// How `amr` calls second factors.
+const SECOND_FACTORS: [&str; 3] = ["totp", "mfa/webauthn", "mfa/recovery_code"];
+
+/// What an `amr` says of other methods.
+fn without(amr: &Value, method: &str) -> Vec<Value> {
+    let all = amr.as_array().into_iter().flatten();
+    all.filter(|proof| proof["method"] != method)
+        .cloned()
+        .collect()
+}
+
 /// The tokens of a session as it stands.
 pub async fn respond(app: &App, user: User, session: Session) -> Result<Response> {
     let (access_token, expires_at) = access::issue(app, &user, &session)?;
-    let identities = db::users::identities(&app.db, user.id).await?;
     Ok(Response {
         access_token,
         token_type: "bearer",
         expires_in: expires_at.saturating_sub(app.now().unix()).max(0) as u64,
         expires_at,
         refresh_token: refresh::encode(&app.keys, &session, session.refresh_counter),
-        user: UserBody::new(user, identities),
+        user: UserBody::load(&app.db, user).await?,
         provider_token: None,
         provider_refresh_token: None,
     })

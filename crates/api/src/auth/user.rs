@@ -25,8 +25,7 @@ async fn get(State(app): State<App>, auth: Auth) -> Result<Json<UserBody>> {
     let user = db::users::by_id(&app.db, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;
-    let identities = db::users::identities(&app.db, user.id).await?;
-    Ok(Json(UserBody::new(user, identities)))
+    Ok(Json(UserBody::load(&app.db, user).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -108,6 +107,7 @@ async fn new_hash(
     if user.is_anonymous {
         return Err(Error::invalid("password", "needs an e-mail address first"));
     }
+    step_up::require_second_factor(app, auth)?;
     if let Some(hash) = user.password_hash.as_deref() {
         // A session that was stolen is not a place to guess the password from.
         app.limits

@@ -54,6 +54,7 @@ fn the_table_is_what_the_contract_says() {
             "mail_sender 5/3600",
             "refresh 150/300",
             "verify 30/300",
+            "second_factor 15/60",
             "webhook_refused 60/60",
             "chat 60/60"
         ]

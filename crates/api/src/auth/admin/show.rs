@@ -22,6 +22,5 @@ pub async fn body(app: &App, id: Uuid) -> Result<UserBody> {
     let user = db::users::by_id(&app.db, id)
         .await?
         .ok_or(Error::UserNotFound)?;
-    let identities = db::users::identities(&app.db, id).await?;
-    Ok(UserBody::new(user, identities))
+    UserBody::load(&app.db, user).await
 }

@@ -14,6 +14,7 @@ mod authenticator;
 mod codes;
 mod deletion;
 mod flows;
+mod factors;
 mod id_token;
 mod identities;
 mod issuer;

@@ -1,0 +1,2 @@
+drop table mfa_challenges;
+drop table mfa_factors;
