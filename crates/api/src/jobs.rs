@@ -275,7 +275,7 @@ async fn tick(app: &App, ticks: &mut Ticks) -> db::Result<()> {
 }
 
 /// Forgets what nobody needs any more.
-async fn purge(app: &App) -> anyhow::Result<()> {
+pub async fn purge(app: &App) -> anyhow::Result<()> {
     let now = app.now();
     let days = |n: u64| -> Timestamp { now - Duration::from_secs(n * 86_400) };
     let mut tx = app.db.begin().await?;
@@ -289,6 +289,7 @@ async fn purge(app: &App) -> anyhow::Result<()> {
     db::seen_tokens::delete_expired(&mut tx, days(1)).await?;
     db::oauth_flows::delete_expired(&mut tx, days(1)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
+    db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -103,6 +103,8 @@ pub enum Mail {
     FactorAdded { to: String },
     /// A second factor counts no more.
     FactorRemoved { to: String },
+    /// They deleted their account.
+    AccountDeleted { to: String },
 }
 
 impl Mail {
@@ -113,7 +115,8 @@ impl Mail {
             | Self::Recovery { to, .. }
             | Self::AlreadyRegistered { to }
             | Self::FactorAdded { to }
-            | Self::FactorRemoved { to } => to,
+            | Self::FactorRemoved { to }
+            | Self::AccountDeleted { to } => to,
         }
     }
 
@@ -125,6 +128,7 @@ impl Mail {
             Self::AlreadyRegistered { .. } => "already_registered",
             Self::FactorAdded { .. } => "factor_added",
             Self::FactorRemoved { .. } => "factor_removed",
+            Self::AccountDeleted { .. } => "account_deleted",
         }
     }
 
@@ -174,6 +178,14 @@ impl Mail {
                     or_follow(link),
                     "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail: your password stays as it is."
                         .into(),
+                ],
+            ),
+            Self::AccountDeleted { .. } => (
+                "Your account is deleted".into(),
+                vec![
+                    "Your account and what was in it are deleted, as you asked.".into(),
+                    "If you subscribed through an app store, end the subscription there: we cannot do that for you.".into(),
+                    "If that was not you, somebody had access to your account; check your mailbox and the accounts you signed in with.".into(),
                 ],
             ),
             Self::AlreadyRegistered { .. } => (

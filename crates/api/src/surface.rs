@@ -42,6 +42,7 @@ use Caller::{Admin, Anyone, Secret, User};
 
 const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/.well-known/jwks.json", Anyone),
+    ("get", "/api/admin/audit", Admin),
     ("get", "/api/admin/users", Admin),
     ("get", "/api/admin/users/{id}", Admin),
     ("post", "/api/admin/users/{id}/ban", Admin),
@@ -60,6 +61,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/api/models", User),
     ("get", "/api/usage", User),
     ("get", "/auth/v1/.well-known/jwks.json", Anyone),
+    ("get", "/auth/v1/admin/audit", Admin),
     ("get", "/auth/v1/admin/users", Admin),
     ("post", "/auth/v1/admin/users", Admin),
     ("delete", "/auth/v1/admin/users/{id}", Admin),
@@ -80,6 +82,8 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/auth/v1/settings", Anyone),
     ("post", "/auth/v1/signup", Anyone),
     ("post", "/auth/v1/token", Anyone),
+    ("get", "/auth/v1/audit", User),
+    ("delete", "/auth/v1/user", User),
     ("get", "/auth/v1/user", User),
     ("put", "/auth/v1/user", User),
     ("get", "/auth/v1/verify", Anyone),

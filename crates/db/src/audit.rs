@@ -18,6 +18,24 @@ row! {
     }
 }
 
+row! {
+    /// One decision, with where it came from.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Entry {
+        pub id: Uuid,
+        pub subject_id: Option<Uuid>,
+        pub actor_id: Option<Uuid>,
+        pub actor_kind: String,
+        pub action: String,
+        pub outcome: String,
+        pub request_id: Option<String>,
+        pub detail: Json<Value>,
+        pub created_at: Timestamp,
+        pub ip: Option<String>,
+        pub user_agent: Option<String>,
+    }
+}
+
 sql! {
     fn insert(
         tx: &mut Tx, id: Uuid, subject: Option<Uuid>, actor: Option<Uuid>, actor_kind: &str, action: &str,
@@ -30,6 +48,37 @@ sql! {
     fn insert_origin(tx: &mut Tx, event: Uuid, subject: Option<Uuid>, ip: Option<&str>, user_agent: Option<&str>) {
         "insert into audit_origins (event_id, subject_id, ip, user_agent)
          values ($event, (select id from users where id = $subject), $ip, $user_agent)"
+    }
+
+    /// What was decided about a user and where from, newest first, older than `before` when given.
+    pub fn page_of_subject(db: &Db, subject: Uuid, before: Option<Uuid>, limit: i64) -> Vec<Entry> {
+        "select e.id, e.subject_id, e.actor_id, e.actor_kind, e.action, e.outcome, e.request_id, e.detail, e.created_at,
+                o.ip, o.user_agent
+         from audit_events e left join audit_origins o on o.event_id = e.id
+         where e.subject_id = $subject and ($before is null or e.id < $before)
+         order by e.id desc limit $limit"
+    }
+
+    /// The same of everyone.
+    pub fn page(db: &Db, before: Option<Uuid>, limit: i64) -> Vec<Entry> {
+        "select e.id, e.subject_id, e.actor_id, e.actor_kind, e.action, e.outcome, e.request_id, e.detail, e.created_at,
+                o.ip, o.user_agent
+         from audit_events e left join audit_origins o on o.event_id = e.id
+         where $before is null or e.id < $before
+         order by e.id desc limit $limit"
+    }
+
+    /// The same, by number.
+    pub fn numbered(db: &Db, limit: i64, offset: i64) -> Vec<Entry> {
+        "select e.id, e.subject_id, e.actor_id, e.actor_kind, e.action, e.outcome, e.request_id, e.detail, e.created_at,
+                o.ip, o.user_agent
+         from audit_events e left join audit_origins o on o.event_id = e.id
+         order by e.id desc limit $limit offset $offset"
+    }
+
+    /// How many decisions there are.
+    pub fn count(db: &Db) -> One<(i64,)> {
+        "select count(*) from audit_events"
     }
 
     /// What was decided about a user, newest first, at most `limit`, older than `before` when given.

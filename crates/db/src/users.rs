@@ -212,6 +212,13 @@ sql! {
         "delete from users where email = $email and id <> $keep and email_confirmed_at is null and last_sign_in_at is null"
     }
 
+    /// Removes anonymous users who were made, and last seen, before `before`.
+    pub fn delete_anonymous(tx: &mut Tx, before: Timestamp) -> u64 {
+        "delete from users where id in (
+             select id from users where is_anonymous and created_at < $before and not exists (
+                 select 1 from sessions where sessions.user_id = users.id and sessions.last_seen_at >= $before))"
+    }
+
     /// Removes unconfirmed sign-ups older than `before`.
     pub fn delete_unconfirmed(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from users where id in (

@@ -14,10 +14,11 @@ mod audit;
 mod code;
 mod deletion;
 mod device;
+mod factors;
 #[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
-mod factors;
 mod foreign_hash;
+mod history;
 #[allow(dead_code, reason = "what signs in with it is to come")]
 pub mod id_token;
 mod identities;
@@ -25,6 +26,7 @@ mod identities;
 pub mod jwks;
 mod key_file;
 pub mod keys;
+mod leave;
 mod link;
 mod logout;
 mod otp;
@@ -64,6 +66,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(token::routes())
         .merge(user::routes())
         .merge(identities::routes())
+        .merge(leave::routes())
+        .merge(history::routes())
         .merge(logout::routes())
         .merge(sessions::routes())
         .merge(factors::routes())
@@ -137,6 +141,10 @@ pub struct Config {
     /// A session ends after so long at the latest.
     #[arg(long, value_parser = some_seconds, default_value = "180d")]
     pub auth_session_absolute: Duration,
+
+    /// An anonymous user who is not seen for so long is forgotten.
+    #[arg(long, value_parser = some_seconds, default_value = "30d")]
+    pub auth_anonymous_kept: Duration,
 
     #[command(flatten)]
     pub redirect: redirect::Config,

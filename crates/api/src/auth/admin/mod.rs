@@ -3,6 +3,7 @@
 use crate::App;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+mod audit;
 mod ban;
 mod bans;
 mod create;
@@ -17,6 +18,8 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list::list, create::create))
         .routes(routes!(show::show, update::update, delete::delete))
+        .routes(routes!(audit::numbered))
+        .routes(routes!(audit::list))
         .routes(routes!(search::search))
         .routes(routes!(search::show))
         .routes(routes!(bans::ban))

@@ -1,0 +1,44 @@
+use super::{
+    audit,
+    deletion::{self, Leaves},
+    session::Client,
+    step_up,
+};
+use crate::{
+    App, Error, Result,
+    extract::Auth,
+    mail::{self, Mail},
+};
+use axum::{extract::State, http::StatusCode};
+use serde_json::json;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(leave))
+}
+
+/// Delete one's own account with everything that is in it, for good. Needs a sign-in of the last
+/// minutes. Subscriptions that would renew are noted for cancelling.
+#[utoipa::path(delete, path = "/auth/v1/user", tag = "sign-in", responses((status = 204)))]
+async fn leave(State(app): State<App>, auth: Auth, client: Client) -> Result<StatusCode> {
+    let now = app.now();
+    let fresh = step_up::require(&app, &auth);
+    let mut tx = app.db.begin().await?;
+    if let Err(refusal) = fresh {
+        let why = json!({"reason": "reauthentication_needed"});
+        audit::refused(&mut tx, &client, "user_deleted", Some(auth.user), why, now).await?;
+        tx.commit().await?;
+        return Err(refusal);
+    }
+    let user = db::users::locked(&mut tx, auth.user)
+        .await?
+        .ok_or(Error::SessionEnded)?;
+    audit::succeeded(&mut tx, &client, "user_deleted", user.id, json!({}), now).await?;
+    if let Some(to) = user.email.filter(|_| user.email_confirmed_at.is_some()) {
+        mail::enqueue(&mut tx, &Mail::AccountDeleted { to }, now).await?;
+    }
+    deletion::delete(&mut tx, user.id, Leaves::Nothing, now).await?;
+    tx.commit().await?;
+
+    Ok(StatusCode::NO_CONTENT)
+}
