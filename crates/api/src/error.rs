@@ -73,6 +73,8 @@ pub enum Error {
     SessionExpired,
     #[error("Token has expired or is invalid")]
     OtpExpired,
+    #[error("Nonce has expired or is invalid")]
+    ReauthenticationNotValid,
     #[error("invalid flow state, no valid flow state found")]
     FlowStateNotFound,
     #[error("invalid flow state, flow state has expired")]
@@ -369,6 +371,11 @@ impl Error {
             ),
             (Self::SessionExpired, _) => Kind(S::BAD_REQUEST, "session_expired", "Session expired"),
             (Self::OtpExpired, _) => Kind(S::FORBIDDEN, "otp_expired", "Invalid or expired token"),
+            (Self::ReauthenticationNotValid, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "reauthentication_not_valid",
+                "Invalid or expired nonce",
+            ),
             (Self::FlowStateNotFound, _) => {
                 Kind(S::NOT_FOUND, "flow_state_not_found", "Unknown code")
             }

@@ -97,14 +97,48 @@ pub enum Mail {
         minutes: u64,
         link: Option<String>,
     },
+    /// Somebody who administers made them a user.
+    Invite {
+        to: String,
+        link: String,
+    },
+    /// The code that proves an address somebody wants to have from now on.
+    ConfirmEmailChange {
+        to: String,
+        code: String,
+        minutes: u64,
+        link: Option<String>,
+    },
+    /// For who had the address before: how to have it back.
+    EmailChanged {
+        to: String,
+        link: String,
+    },
+    /// The code that stands for a fresh sign-in.
+    Reauthentication {
+        to: String,
+        code: String,
+        minutes: u64,
+    },
+    PasswordChanged {
+        to: String,
+    },
     /// Someone signed up with an address that is in use.
-    AlreadyRegistered { to: String },
+    AlreadyRegistered {
+        to: String,
+    },
     /// A second factor counts from now on.
-    FactorAdded { to: String },
+    FactorAdded {
+        to: String,
+    },
     /// A second factor counts no more.
-    FactorRemoved { to: String },
+    FactorRemoved {
+        to: String,
+    },
     /// They deleted their account.
-    AccountDeleted { to: String },
+    AccountDeleted {
+        to: String,
+    },
 }
 
 impl Mail {
@@ -113,6 +147,11 @@ impl Mail {
             Self::ConfirmSignup { to, .. }
             | Self::SignIn { to, .. }
             | Self::Recovery { to, .. }
+            | Self::Invite { to, .. }
+            | Self::ConfirmEmailChange { to, .. }
+            | Self::EmailChanged { to, .. }
+            | Self::Reauthentication { to, .. }
+            | Self::PasswordChanged { to }
             | Self::AlreadyRegistered { to }
             | Self::FactorAdded { to }
             | Self::FactorRemoved { to }
@@ -125,6 +164,11 @@ impl Mail {
             Self::ConfirmSignup { .. } => "confirm_signup",
             Self::SignIn { .. } => "sign_in",
             Self::Recovery { .. } => "recovery",
+            Self::Invite { .. } => "invite",
+            Self::ConfirmEmailChange { .. } => "confirm_email_change",
+            Self::EmailChanged { .. } => "email_changed",
+            Self::Reauthentication { .. } => "reauthentication",
+            Self::PasswordChanged { .. } => "password_changed",
             Self::AlreadyRegistered { .. } => "already_registered",
             Self::FactorAdded { .. } => "factor_added",
             Self::FactorRemoved { .. } => "factor_removed",
@@ -186,6 +230,50 @@ impl Mail {
                     "Your account and what was in it are deleted, as you asked.".into(),
                     "If you subscribed through an app store, end the subscription there: we cannot do that for you.".into(),
                     "If that was not you, somebody had access to your account; check your mailbox and the accounts you signed in with.".into(),
+                ],
+            ),
+            Self::Invite { link, .. } => (
+                "You are invited".into(),
+                vec![
+                    format!("You are invited. Follow this link within seven days: {link}"),
+                    "If you do not know by whom, ignore this mail: nothing happens.".into(),
+                ],
+            ),
+            Self::ConfirmEmailChange {
+                code,
+                minutes,
+                link,
+                ..
+            } => (
+                format!("{code} is your code for a new address"),
+                vec![
+                    format!("Your code is {code}."),
+                    format!("Enter it where you asked for this address to be that of your account, within {minutes} minutes."),
+                    or_follow(link),
+                    "If that was not you, ignore this mail: it would give this address to someone else's account."
+                        .into(),
+                ],
+            ),
+            Self::EmailChanged { link, .. } => (
+                "Your address was changed".into(),
+                vec![
+                    "Your account has another e-mail address from now on.".into(),
+                    format!("If that was not you, take it back within three days, which also signs everyone out: {link}"),
+                ],
+            ),
+            Self::Reauthentication { code, minutes, .. } => (
+                format!("{code} is your code"),
+                vec![
+                    format!("Your code is {code}."),
+                    format!("Enter it where you were asked for it, within {minutes} minutes. Give it to nobody who asks you for it."),
+                    "If you did not ask for it, someone else is signed in as you: choose a new password.".into(),
+                ],
+            ),
+            Self::PasswordChanged { .. } => (
+                "Your password was changed".into(),
+                vec![
+                    "The password of your account was changed, and every other device was signed out.".into(),
+                    "If that was not you, ask for a new password where you sign in.".into(),
                 ],
             ),
             Self::AlreadyRegistered { .. } => (

@@ -51,6 +51,18 @@ sql! {
         "update one_time_tokens set consumed_at = $now where id = $id and consumed_at is null"
     }
 
+    /// The address that the newest code of this purpose was mailed to, while its link may be used.
+    pub fn pending(db: &Db, user: Uuid, kind: &str, now: Timestamp) -> Option<(String,)> {
+        "select email from one_time_tokens
+         where user_id = $user and kind = $kind and consumed_at is null and link_expires_at > $now
+         order by id desc limit 1"
+    }
+
+    /// Forgets a user's codes of this purpose, used or not.
+    pub fn delete_of_kind(tx: &mut Tx, user: Uuid, kind: &str) {
+        "delete from one_time_tokens where user_id = $user and kind = $kind"
+    }
+
     /// Forgets a user's codes, used or not.
     pub fn delete_of_user(tx: &mut Tx, user: Uuid) -> u64 {
         "delete from one_time_tokens where user_id = $user"

@@ -26,15 +26,38 @@ pub enum Purpose {
     Signup,
     MagicLink,
     Recovery,
+    Invite,
+    EmailChange,
+    /// By who had the address before.
+    EmailChangeUndo,
+    /// In place of a fresh sign-in.
+    Reauthentication,
 }
 
 impl Purpose {
+    /// What `verify` signs in by.
+    const ALL: [Self; 5] = [
+        Self::Signup,
+        Self::MagicLink,
+        Self::Recovery,
+        Self::Invite,
+        Self::EmailChange,
+    ];
+
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.word() == word)
+    }
+
     /// GoTrue's word, which the database keeps too.
     pub fn word(self) -> &'static str {
         match self {
             Self::Signup => "signup",
             Self::MagicLink => "magiclink",
             Self::Recovery => "recovery",
+            Self::Invite => "invite",
+            Self::EmailChange => "email_change",
+            Self::EmailChangeUndo => "email_change_undo",
+            Self::Reauthentication => "reauthentication",
         }
     }
 
@@ -43,14 +66,20 @@ impl Purpose {
         match self {
             Self::Signup => "user_confirmation_requested",
             Self::MagicLink | Self::Recovery => "user_recovery_requested",
+            Self::Invite => "user_invited",
+            Self::EmailChange | Self::EmailChangeUndo => "user_email_change_requested",
+            Self::Reauthentication => "user_reauthenticate_requested",
         }
     }
 
     /// How long its link is good for: what signs in is for now, what confirms may wait for the evening.
     fn link_ttl(self) -> Duration {
         match self {
-            Self::Signup => Duration::from_secs(24 * 3600),
-            Self::MagicLink | Self::Recovery => RECOVERY_TTL,
+            Self::Signup | Self::EmailChange => Duration::from_secs(24 * 3600),
+            Self::EmailChangeUndo => Duration::from_secs(72 * 3600),
+            Self::MagicLink | Self::Recovery | Self::Reauthentication => RECOVERY_TTL,
+            // As long as a user who never confirmed is kept.
+            Self::Invite => super::UNCONFIRMED_KEPT,
         }
     }
 
@@ -67,6 +96,21 @@ impl Purpose {
                 code,
                 minutes,
                 link,
+            },
+            Self::EmailChange => Mail::ConfirmEmailChange {
+                to,
+                code,
+                minutes,
+                link,
+            },
+            Self::EmailChangeUndo => Mail::EmailChanged {
+                to,
+                link: link.unwrap_or_default(),
+            },
+            Self::Reauthentication => Mail::Reauthentication { to, code, minutes },
+            Self::Invite => Mail::Invite {
+                to,
+                link: link.unwrap_or_default(),
             },
             Self::Recovery => Mail::Recovery {
                 to,
@@ -105,6 +149,14 @@ impl Back {
         let to = to.and_then(|to| redirect::allowed(app, to));
         Ok(Self { challenge, to })
     }
+
+    pub fn to(&self) -> Option<&Url> {
+        self.to.as_ref()
+    }
+
+    pub fn or_site(&self, app: &App) -> Url {
+        redirect::or_site(app, self.to().map(Url::as_str))
+    }
 }
 
 /// What may be kept of a link, newest secret first.
@@ -113,16 +165,25 @@ pub fn link_hashes(app: &App, secret: &str) -> Vec<[u8; 32]> {
     app.keys.otp_macs(&message).collect()
 }
 
-/// Makes a code for this user's address and mails it, in the transaction that is its reason.
-pub async fn send(
+/// What was made for a mail, or for whoever else hands it over.
+pub struct Made {
+    pub code: String,
+    /// Of the link, where there is one.
+    pub secret: Option<String>,
+    ttl: Duration,
+}
+
+/// Makes a code for this user's address, and where it leads somewhere a link beside it.
+pub async fn make(
     app: &App,
     tx: &mut Tx,
     purpose: Purpose,
     user: Uuid,
     email: &str,
     back: &Back,
+    linked: bool,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Made> {
     let digits = u32::from(app.config.auth.auth_otp_length);
     let code = format!(
         "{:0width$}",
@@ -136,11 +197,7 @@ pub async fn send(
     };
     // A code alone is short enough to be guessed from a plain hash; this needs our key.
     let hash = app.keys.otp_mac(&[id.as_bytes(), code.as_bytes()]);
-    // Without PKCE a link has nothing to bring back, except that it confirms.
-    let leads_somewhere = back.challenge.is_some()
-        || purpose == Purpose::Signup
-        || app.config.auth.auth_verify_on_get;
-    let secret = leads_somewhere.then(|| URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
+    let secret = linked.then(|| URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     let link_hash = |secret: &String| app.keys.otp_mac(&[LINK, secret.as_bytes()]);
     let link_hash = secret.as_ref().map(link_hash);
     db::one_time_tokens::create(
@@ -157,8 +214,30 @@ pub async fn send(
         now,
     )
     .await?;
-    let link = secret.map(|secret| link::url(app, purpose, &secret, back.to.as_ref()));
-    let minutes = ttl.as_secs().div_ceil(60);
-    let mail = purpose.mail(email.to_owned(), code, minutes, link);
+    Ok(Made { code, secret, ttl })
+}
+
+/// Makes a code and mails it, in the transaction that is its reason.
+pub async fn send(
+    app: &App,
+    tx: &mut Tx,
+    purpose: Purpose,
+    user: Uuid,
+    email: &str,
+    back: &Back,
+    now: Timestamp,
+) -> Result<()> {
+    // Without PKCE a link has nothing to bring back, except that it confirms.
+    let linked = back.challenge.is_some()
+        || !matches!(
+            purpose,
+            Purpose::MagicLink | Purpose::Recovery | Purpose::Reauthentication
+        )
+        || app.config.auth.auth_verify_on_get;
+    let made = make(app, tx, purpose, user, email, back, linked, now).await?;
+    let link = made.secret.as_deref();
+    let link = link.map(|secret| link::url(app, purpose, secret, back.to()));
+    let minutes = made.ttl.as_secs().div_ceil(60);
+    let mail = purpose.mail(email.to_owned(), made.code, minutes, link);
     Ok(mail::enqueue(tx, &mail, now).await?)
 }

@@ -36,7 +36,7 @@ struct Link {
     /// The secret of the link.
     #[serde(default)]
     token: String,
-    /// `signup`, `magiclink` or `recovery`.
+    /// `signup`, `magiclink`, `recovery` or `invite`.
     #[serde(default)]
     r#type: String,
     /// Where to be led back to; the site, when that is not allowed.
@@ -59,6 +59,9 @@ async fn follow(
     let title = match link.r#type.as_str() {
         "recovery" => "Choose a new password",
         "magiclink" => "Sign in",
+        "invite" => "You are invited",
+        "email_change" => "Confirm your new address",
+        "email_change_undo" => "Take your address back",
         _ => "Confirm your address",
     };
     let fields =
@@ -95,8 +98,25 @@ async fn use_up(
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let found = verify::find_link(app, &mut tx, &link.r#type, &link.token, now).await?;
+    if let Some(token) = &found
+        && token.challenge.is_none()
+        && !with_tokens
+        && ![
+            Purpose::Signup.word(),
+            Purpose::EmailChange.word(),
+            Purpose::EmailChangeUndo.word(),
+        ]
+        .contains(&token.kind.as_str())
+    {
+        // Of an admin's making: the app redeems it, as its own pages do with `token_hash`.
+        target
+            .query_pairs_mut()
+            .append_pair("token_hash", &link.token)
+            .append_pair("type", &link.r#type);
+        return Ok(Redirect::to(target.as_str()).into_response());
+    }
     let redeemed = match &found {
-        Some(token) => verify::redeem(&mut tx, token, now).await?,
+        Some(token) => verify::redeem(app, &mut tx, token, now).await?,
         None => Err(Error::OtpExpired),
     };
     let (token, user) = match (found, redeemed) {
@@ -112,6 +132,11 @@ async fn use_up(
     };
     let detail = json!({"method": "link", "type": token.kind});
     audit::succeeded(&mut tx, client, "user_confirmed", user.id, detail, now).await?;
+    if token.kind == Purpose::EmailChangeUndo.word() {
+        tx.commit().await?;
+        let text = "Your address is as it was, and nobody is signed in any more. Choose a new password if somebody else may know yours.";
+        return page(StatusCode::OK, context! { title => "Done", text }, &target);
+    }
     if let Some(challenge) = token.challenge.map(Challenge::kept) {
         let none = ProviderTokens::default();
         let code = pkce::issue(app, &mut tx, user.id, &challenge, "otp", &none, now).await?;
@@ -127,7 +152,7 @@ async fn use_up(
         return Ok(Redirect::to(target.as_str()).into_response());
     }
     tx.commit().await?;
-    let text = "Your address is confirmed. Go back to where you signed up, and sign in.";
+    let text = "Your address is confirmed. Go back to the app, and sign in where it asks you to.";
     page(
         StatusCode::OK,
         context! { title => "Done", text, back => target.as_str() },

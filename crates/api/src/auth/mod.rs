@@ -14,6 +14,7 @@ mod audit;
 mod code;
 mod deletion;
 mod device;
+mod email_change;
 mod factors;
 #[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
@@ -22,6 +23,7 @@ mod history;
 #[allow(dead_code, reason = "what signs in with it is to come")]
 pub mod id_token;
 mod identities;
+mod invite;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod jwks;
 mod key_file;
@@ -34,6 +36,7 @@ pub mod password;
 pub mod pkce;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod providers;
+mod reauthenticate;
 #[allow(dead_code, reason = "what redirects is to come")]
 pub mod redirect;
 mod refresh;
@@ -63,6 +66,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(verify::routes())
         .merge(otp::routes())
         .merge(link::routes())
+        .merge(reauthenticate::routes())
+        .merge(invite::routes())
         .merge(token::routes())
         .merge(user::routes())
         .merge(identities::routes())

@@ -145,12 +145,12 @@ async fn recover(
 
 #[derive(Deserialize, ToSchema)]
 struct Resend {
-    /// `signup`.
+    /// `signup`, or `email_change` with the address of now.
     r#type: String,
     email: String,
 }
 
-/// Mail another code to who signed up and has not confirmed; it makes the earlier worthless. The
+/// Mail another code to who signed up, or asked for another address, and has not confirmed; it makes the earlier worthless. The
 /// answer is the same for every address, known or not.
 #[utoipa::path(post, path = "/auth/v1/resend", tag = "sign-in", security(()), params(LeadingTo), request_body = Resend, responses((status = 200, description = "Nothing", body = Value)))]
 async fn resend(
@@ -159,25 +159,29 @@ async fn resend(
     Query(to): Query<LeadingTo>,
     Json(asked): Json<Resend>,
 ) -> Result<Json<Value>> {
-    if asked.r#type != Purpose::Signup.word() {
-        return Err(Error::invalid("type", "has to be signup"));
-    }
+    let purpose = match asked.r#type.as_str() {
+        "signup" => Purpose::Signup,
+        "email_change" => Purpose::EmailChange,
+        _ => return Err(Error::invalid("type", "has to be signup or email_change")),
+    };
     let email = addressee(&app, &asked.email).await?;
 
     let back = Back::of(&app, to, None, None)?;
-    let user = db::users::by_email(&app.db, &email).await?;
-    let pending = user.filter(|user| user.email_confirmed_at.is_none());
+    let (user, now) = (db::users::by_email(&app.db, &email).await?, app.now());
+    let is_owner = |user: &User| user.email_confirmed_at.is_some();
+    let waiting = match (purpose, user) {
+        (Purpose::EmailChange, Some(user)) => {
+            let kind = purpose.word();
+            let pending = db::one_time_tokens::pending(&app.db, user.id, kind, now).await?;
+            pending.map(|(new,)| User {
+                email: Some(new),
+                ..user
+            })
+        }
+        (_, user) => user.filter(|user| !is_owner(user)),
+    };
     let mut tx = app.db.begin().await?;
-    answer(
-        &app,
-        &mut tx,
-        &client,
-        Purpose::Signup,
-        pending,
-        &back,
-        app.now(),
-    )
-    .await?;
+    answer(&app, &mut tx, &client, purpose, waiting, &back, now).await?;
     tx.commit().await?;
 
     Ok(Json(json!({})))
@@ -228,7 +232,7 @@ async fn answer(
 
 /// The user that a code will confirm: the one of an earlier request that said the same, else another
 /// beside it, since nobody knows yet whose the address is.
-async fn newcomer(
+pub async fn newcomer(
     tx: &mut Tx,
     client: &Client,
     email: &str,

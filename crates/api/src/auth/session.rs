@@ -59,6 +59,9 @@ pub struct UserBody {
     pub aud: &'static str,
     pub role: String,
     pub email: String,
+    /// What the address will be once it is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_email: Option<String>,
     pub email_confirmed_at: Option<Time>,
     pub phone: &'static str,
     pub confirmation_sent_at: Option<Time>,
@@ -119,6 +122,7 @@ impl UserBody {
             aud: "authenticated",
             role: user.role,
             email: user.email.unwrap_or_default(),
+            new_email: None,
             email_confirmed_at: confirmed,
             phone: "",
             confirmation_sent_at: None,

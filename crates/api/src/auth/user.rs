@@ -1,12 +1,15 @@
 use super::{
-    audit, password,
+    audit,
+    code::{Back, LeadingTo, Purpose},
+    email_change, normalise_email, password, reauthenticate,
     session::{Client, UserBody},
     signup, step_up,
 };
 use crate::{
     App, Error, Result,
-    extract::{Auth, Json},
+    extract::{Auth, Json, Query},
     limit::Action,
+    mail::{self, Mail},
 };
 use axum::extract::State;
 use db::users::User;
@@ -25,7 +28,12 @@ async fn get(State(app): State<App>, auth: Auth) -> Result<Json<UserBody>> {
     let user = db::users::by_id(&app.db, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;
-    Ok(Json(UserBody::load(&app.db, user).await?))
+    let kind = Purpose::EmailChange.word();
+    let pending = db::one_time_tokens::pending(&app.db, user.id, kind, app.now()).await?;
+    Ok(Json(UserBody {
+        new_email: pending.map(|(email,)| email),
+        ..UserBody::load(&app.db, user).await?
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -40,33 +48,53 @@ struct Update {
     /// The old password, where the sign-in is not of the last minutes (`AUTH_STEP_UP_TTL`).
     #[serde(default)]
     current_password: Option<String>,
-    /// An address cannot be changed here: the new one would have to be proved first.
+    /// The new address; it counts once it is confirmed.
     #[serde(default)]
     email: Option<String>,
+    /// The code that `reauthenticate` mailed, in place of a fresh sign-in.
+    #[serde(default)]
+    nonce: Option<String>,
+    #[serde(default)]
+    code_challenge: Option<String>,
+    /// `s256`.
+    #[serde(default)]
+    code_challenge_method: Option<String>,
 }
 
 /// Change what the user says of themself, or the password.
-#[utoipa::path(put, path = "/auth/v1/user", tag = "sign-in", request_body = Update, responses((status = 200, body = UserBody)))]
+#[utoipa::path(put, path = "/auth/v1/user", tag = "sign-in", params(LeadingTo), request_body = Update, responses((status = 200, body = UserBody)))]
 async fn put(
     State(app): State<App>,
     auth: Auth,
     client: Client,
+    Query(to): Query<LeadingTo>,
     Json(update): Json<Update>,
 ) -> Result<Json<UserBody>> {
     let user = db::users::by_id(&app.db, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;
-    if update
-        .email
-        .is_some_and(|email| user.email.as_deref() != Some(email.trim().to_lowercase().as_str()))
-    {
-        return Err(Error::invalid("email", "cannot be changed"));
-    }
+    let (challenge, method) = (update.code_challenge, update.code_challenge_method);
+    let back = Back::of(&app, to, challenge.as_deref(), method.as_deref())?;
+    let address = |email: &String| {
+        normalise_email(email).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
+    };
+    let email = update.email.as_ref().map(address).transpose()?;
+    let email = email.filter(|email| user.email.as_ref() != Some(email));
     let data = signup::metadata(update.data)?;
-    let hash = match &update.password {
-        Some(new) => {
-            Some(new_hash(&app, &auth, &user, new, update.current_password.as_deref()).await?)
+    let proved = update.nonce.is_some();
+    if let Some(nonce) = &update.nonce {
+        reauthenticate::require(&app, &client, &user, nonce).await?;
+    }
+    if let Some(email) = &email {
+        // Who is anonymous has nothing to sign in with anew.
+        if !proved && user.email.is_some() {
+            step_up::require(&app, &auth)?;
         }
+        app.limits.check_mail(email).await?;
+    }
+    let current = update.current_password.as_deref();
+    let hash = match &update.password {
+        Some(new) => Some(new_hash(&app, &auth, &user, new, current, proved).await?),
         None => None,
     };
 
@@ -75,7 +103,7 @@ async fn put(
     let user = db::users::locked(&mut tx, user.id)
         .await?
         .ok_or(Error::SessionEnded)?;
-    let metadata = signup::within_limit(merged(user.user_metadata.0, data))?;
+    let metadata = signup::within_limit(merged(user.user_metadata.0.clone(), data))?;
     db::users::set_user_metadata(&mut tx, user.id, &db::Json(metadata), now).await?;
     let changed = json!({"password": hash.is_some()});
     audit::succeeded(&mut tx, &client, "user_modified", user.id, changed, now).await?;
@@ -89,6 +117,15 @@ async fn put(
             now,
         )
         .await?;
+        // Whoever asked for another address may be whom the new password is to keep out.
+        let pending = Purpose::EmailChange.word();
+        db::one_time_tokens::delete_of_kind(&mut tx, user.id, pending).await?;
+        if let Some(to) = user.email.clone() {
+            mail::enqueue(&mut tx, &Mail::PasswordChanged { to }, now).await?;
+        }
+    }
+    if let Some(email) = &email {
+        email_change::ask(&app, &mut tx, &client, &user, email, &back, now).await?;
     }
     tx.commit().await?;
 
@@ -103,6 +140,7 @@ async fn new_hash(
     user: &User,
     new: &str,
     current: Option<&str>,
+    proved: bool,
 ) -> Result<String> {
     if user.is_anonymous {
         return Err(Error::invalid("password", "needs an e-mail address first"));
@@ -118,6 +156,7 @@ async fn new_hash(
                 return Err(Error::InvalidCredentials);
             }
             Some(_) => {}
+            None if proved => {}
             None => step_up::require(app, auth)?,
         }
         if app.passwords.verify(new, Some(hash)).await? {

@@ -1,7 +1,7 @@
 use super::{
     adopt, audit,
     code::{self, MAX_ATTEMPTS, Purpose},
-    link, normalise_email, session,
+    email_change, link, normalise_email, session,
 };
 use crate::{
     App, Error, Result,
@@ -19,6 +19,8 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+/// Signs nobody in, and is no code to type: a link alone.
+const UNDO: Purpose = Purpose::EmailChangeUndo;
 /// How the button of a link's page posts.
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
@@ -28,7 +30,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 #[derive(Deserialize, ToSchema)]
 struct Verify {
-    /// `signup`, `magiclink`, `recovery`; or `email`: whichever of the first two was mailed last.
+    /// `signup`, `magiclink`, `recovery`, `invite`, `email_change`; or `email`: whichever of the first two was mailed last.
     r#type: String,
     /// Beside `token`.
     #[serde(default)]
@@ -60,7 +62,7 @@ async fn verify(
     let found = find(&app, &mut tx, &given, now).await?;
     let owner = found.as_ref().map(|token| token.user_id);
     let redeemed = match &found {
-        Some(token) => redeem(&mut tx, token, now).await?,
+        Some(token) => redeem(&app, &mut tx, token, now).await?,
         None => Err(Error::OtpExpired),
     };
     let user = match redeemed {
@@ -99,11 +101,14 @@ async fn find(
     };
     let (one, other) = (one.word(), other.word());
     let token = db::one_time_tokens::guess(tx, &email, one, other, MAX_ATTEMPTS, now).await?;
-    Ok(token.filter(|token| {
-        app.keys
-            .otp_macs(&[token.id.as_bytes(), code.trim().as_bytes()])
-            .any(|mac| mac.ct_eq(token.secret_hash.as_slice()).into())
-    }))
+    Ok(token.filter(|token| is_code(app, token, code)))
+}
+
+/// Whether this is the code that was mailed.
+pub fn is_code(app: &App, token: &OneTimeToken, code: &str) -> bool {
+    app.keys
+        .otp_macs(&[token.id.as_bytes(), code.trim().as_bytes()])
+        .any(|mac| mac.ct_eq(token.secret_hash.as_slice()).into())
 }
 
 /// What the link of this secret was mailed for, if it was for this.
@@ -114,8 +119,10 @@ pub async fn find_link(
     secret: &str,
     now: Timestamp,
 ) -> Result<Option<OneTimeToken>> {
-    let Ok((one, other)) = purposes(r#type) else {
-        return Ok(None);
+    let (one, other) = match purposes(r#type) {
+        Ok(purposes) => purposes,
+        Err(_) if r#type == UNDO.word() => (UNDO, UNDO),
+        Err(_) => return Ok(None),
     };
     for hash in code::link_hashes(app, secret) {
         if let Some(token) = db::one_time_tokens::by_link(tx, &hash, now).await? {
@@ -128,31 +135,54 @@ pub async fn find_link(
 
 /// What a code may have been mailed for, to do for this type.
 fn purposes(r#type: &str) -> Result<(Purpose, Purpose)> {
-    let all = [Purpose::Signup, Purpose::MagicLink, Purpose::Recovery];
-    match r#type {
-        // An app that asked with `otp` need not know whether the address was new.
-        "email" => Ok((Purpose::Signup, Purpose::MagicLink)),
-        word => all
-            .into_iter()
-            .find(|purpose| purpose.word() == word)
-            .map(|purpose| (purpose, purpose))
-            .ok_or_else(|| {
-                Error::invalid("type", "has to be signup, magiclink, recovery or email")
-            }),
+    // An app that asked with `otp` need not know whether the address was new.
+    if r#type == "email" {
+        return Ok((Purpose::Signup, Purpose::MagicLink));
     }
+    let purpose = Purpose::of(r#type).ok_or_else(|| {
+        let problem = "has to be signup, magiclink, recovery, invite, email_change or email";
+        Error::invalid("type", problem)
+    })?;
+    Ok((purpose, purpose))
 }
 
 /// Uses a code or link up, for the user it names: who reads the mail of the address has it now.
-pub async fn redeem(tx: &mut Tx, token: &OneTimeToken, now: Timestamp) -> Result<Result<User>> {
+pub async fn redeem(
+    app: &App,
+    tx: &mut Tx,
+    token: &OneTimeToken,
+    now: Timestamp,
+) -> Result<Result<User>> {
     let email = token.email.as_str();
     let consumed = db::one_time_tokens::consume(tx, token.id, now).await?;
     let user = db::users::locked(tx, token.user_id).await?;
-    let user = user.filter(|user| consumed && user.email.as_deref() == Some(email));
+    let user = user.filter(|_| consumed);
     let Some(user) = user else {
         return Ok(Err(Error::OtpExpired));
     };
     if user.is_banned(now) {
         return Ok(Err(Error::UserBanned));
+    }
+    let moved = match token.kind.as_str() {
+        kind if kind == Purpose::EmailChange.word() => {
+            email_change::confirm(app, tx, user, email, now).await?
+        }
+        kind if kind == UNDO.word() => email_change::undo(tx, user, email, now).await?,
+        _ => return prove(tx, token, user, now).await,
+    };
+    Ok(moved.ok_or(Error::OtpExpired))
+}
+
+/// Whoever reads the mail of this user's address is this user.
+async fn prove(
+    tx: &mut Tx,
+    token: &OneTimeToken,
+    user: User,
+    now: Timestamp,
+) -> Result<Result<User>> {
+    let email = token.email.as_str();
+    if user.email.as_deref() != Some(email) {
+        return Ok(Err(Error::OtpExpired));
     }
     if user.email_confirmed_at.is_some() {
         return Ok(Ok(user));
@@ -164,8 +194,10 @@ pub async fn redeem(tx: &mut Tx, token: &OneTimeToken, now: Timestamp) -> Result
     // came last; or it is another way in than the sign-up, whose password may be anyone's. They get
     // the account, but nothing that only a sign-up said.
     let rivals = db::users::delete_rivals(tx, email, user.id).await?;
+    // Whom an admin made, nobody else said anything of.
+    let invited = token.kind == Purpose::Invite.word();
     let of_sign_up = token.kind == Purpose::Signup.word();
-    if rivals > 0 || (!of_sign_up && user.password_hash.is_some()) {
+    if !invited && (rivals > 0 || (!of_sign_up && user.password_hash.is_some())) {
         adopt::wipe(tx, user.id, now).await?;
     }
     let user = db::users::locked(tx, user.id).await?;

@@ -22,7 +22,7 @@ impl Test {
     }
 
     /// Path and query of the link in the newest mail to this address.
-    async fn mailed_link(&self, email: &str) -> Option<String> {
+    pub async fn mailed_link(&self, email: &str) -> Option<String> {
         self.work().await;
         let mails = self.world.mailbox().to(email);
         let mail = mails.last().expect("a mail");
@@ -35,7 +35,7 @@ impl Test {
     }
 
     /// Presses the button of the page.
-    async fn press(&self, link: &str) -> Answer {
+    pub async fn press(&self, link: &str) -> Answer {
         let (path, form) = link.split_once('?').unwrap();
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")

@@ -1,0 +1,211 @@
+use super::*;
+
+const NEW: &str = "countess@example.com";
+const OLD: &str = "ada@example.com";
+
+impl Test {
+    /// Signed up and confirmed, where that is asked for.
+    async fn confirmed(&self, email: &str) -> Person {
+        self.ask_to_sign_up(email, PASSWORD).await;
+        let code = self.mailed_code(email).await;
+        Person::of(&self.verify(email, &code).await.json())
+    }
+
+    async fn put_user(&self, token: &str, body: Value) -> Answer {
+        self.call(Method::PUT, token, USER, body).await
+    }
+
+    async fn confirm_change(&self, email: &str, code: &str) -> Answer {
+        let body = json!({"type": "email_change", "email": email, "token": code});
+        self.post("", "/auth/v1/verify", body).await
+    }
+}
+
+both_engines! {
+    /// Invariant 50.
+    async fn a_new_address_counts_once_it_is_confirmed_and_the_old_one_hears_of_it(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.world.mailbox().clear();
+
+        let asked = test.put_user(&ada.token, json!({"email": " Countess@example.com"})).await;
+
+        assert_eq!(asked.status, 200, "{}", asked.text());
+        assert_eq!((&asked.json()["email"], &asked.json()["new_email"]), (&json!(OLD), &json!(NEW)));
+        let code = test.mailed_code(NEW).await;
+        assert_eq!(test.world.mailbox().to(OLD).len(), 0);
+        assert_eq!(test.confirm_change(OLD, &code).await.refusal(), refused(403, "otp_expired"), "it is for the other address");
+        let confirmed = test.confirm_change(NEW, &code).await;
+        assert_eq!(confirmed.status, 200, "{}", confirmed.text());
+        let user = &confirmed.json()["user"];
+        assert_eq!((&user["id"], &user["email"], user.get("new_email")), (&json!(ada.id), &json!(NEW), None));
+        assert_eq!(user["identities"][0]["identity_data"], json!({"sub": ada.id, "email": NEW, "email_verified": true}));
+        assert_eq!(test.get(&ada.token, USER).await.json(), *user);
+        assert_eq!(test.sign_in(OLD, PASSWORD).await.refusal(), refused(400, "invalid_credentials"));
+        assert_eq!(test.sign_in(NEW, PASSWORD).await.status, 200);
+        test.work().await;
+        assert_eq!(test.world.mailbox().to(OLD).last().unwrap().subject, "Your address was changed");
+    }
+
+    /// Invariant 50.
+    async fn the_old_address_takes_the_change_back_for_three_days(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let code = test.mailed_code(NEW).await;
+        let thief = Person::of(&test.confirm_change(NEW, &code).await.json());
+        let link = test.mailed_link(OLD).await.unwrap();
+        test.later(Duration::from_secs(72 * 3600 - 1));
+        assert_eq!(test.get("", &link).await.status, 200);
+        assert_eq!(test.sign_in(NEW, PASSWORD).await.status, 200, "a look at the link changes nothing");
+
+        let pressed = test.press(&link).await;
+
+        assert_eq!(pressed.status, 200, "{}", pressed.text());
+        assert!(pressed.text().contains("as it was"));
+        assert_eq!(test.refresh(&thief.refresh_token).await.refusal(), refused(400, "refresh_token_not_found"));
+        assert_eq!(test.sign_in(NEW, PASSWORD).await.refusal(), refused(400, "invalid_credentials"));
+        let back = test.sign_in(OLD, PASSWORD).await;
+        assert_eq!(back.json()["user"]["id"], json!(ada.id));
+        assert_eq!(test.press(&link).await.status, 403, "once");
+    }
+
+    async fn after_three_days_a_change_stays(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let code = test.mailed_code(NEW).await;
+        test.confirm_change(NEW, &code).await;
+        let link = test.mailed_link(OLD).await.unwrap();
+
+        test.later(Duration::from_secs(72 * 3600));
+
+        assert_eq!(test.press(&link).await.status, 403);
+        assert_eq!(test.sign_in(NEW, PASSWORD).await.status, 200);
+    }
+
+    /// Invariant 50.
+    async fn a_pending_change_dies_with_a_new_password(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let code = test.mailed_code(NEW).await;
+        let link = test.mailed_link(NEW).await.unwrap();
+
+        let changed = test.put_user(&ada.token, json!({"password": "a better password"})).await;
+
+        assert_eq!(changed.json().get("new_email"), None);
+        assert_eq!(test.confirm_change(NEW, &code).await.refusal(), refused(403, "otp_expired"));
+        assert_eq!(test.press(&link).await.status, 403);
+        assert_eq!(test.sign_in(OLD, "a better password").await.status, 200);
+    }
+
+    /// Invariant 9, as far as changes of the address are concerned.
+    async fn a_pending_change_dies_with_the_adoption_of_its_account(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let code = test.mailed_code(NEW).await;
+
+        let mut tx = test.app.db.begin().await.unwrap();
+        crate::auth::adopt::wipe(&mut tx, ada.id.parse().unwrap(), test.app.now()).await.unwrap();
+        tx.commit().await.unwrap();
+
+        assert_eq!(test.confirm_change(NEW, &code).await.refusal(), refused(403, "otp_expired"));
+    }
+
+    async fn a_change_to_another_address_replaces_the_first(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": "first@example.com"})).await;
+        let first = test.mailed_code("first@example.com").await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+
+        assert_eq!(test.confirm_change("first@example.com", &first).await.refusal(), refused(403, "otp_expired"));
+        test.work().await;
+        let again = test.post("", "/auth/v1/resend", json!({"type": "email_change", "email": OLD})).await;
+        assert_eq!((again.status.as_u16(), again.text()), (200, "{}".into()));
+        let code = test.mailed_code(NEW).await;
+        assert_eq!(test.confirm_change(NEW, &code).await.status, 200);
+    }
+
+    async fn an_address_that_is_taken_does_not_move_and_nobody_is_told(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        let ben = test.confirmed("ben@example.com").await;
+
+        let asked = test.put_user(&ada.token, json!({"email": "ben@example.com"})).await;
+
+        assert_eq!((asked.status.as_u16(), &asked.json()["new_email"]), (200, &json!("ben@example.com")));
+        let code = test.mailed_code("ben@example.com").await;
+        assert_eq!(test.confirm_change("ben@example.com", &code).await.refusal(), refused(403, "otp_expired"));
+        assert_eq!(test.get(&ben.token, USER).await.json()["email"], "ben@example.com");
+        assert_eq!(test.get(&ada.token, USER).await.json()["email"], OLD);
+    }
+
+    async fn an_old_sign_in_changes_no_address(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.later(Duration::from_secs(301));
+
+        let asked = test.put_user(&ada.token, json!({"email": NEW, "data": {"changed": true}})).await;
+
+        assert_eq!(asked.refusal(), refused(403, "reauthentication_needed"));
+        assert_eq!(test.get(&ada.token, USER).await.json()["user_metadata"], json!({}));
+        assert_eq!(test.mails_waiting().await, 0);
+    }
+
+    async fn where_no_proof_is_asked_an_address_changes_at_once(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(OLD).await;
+        test.sign_up("ben@example.com").await;
+
+        assert_eq!(test.put_user(&ada.token, json!({"email": "ben@example.com"})).await.refusal(), refused(422, "email_exists"));
+        let changed = test.put_user(&ada.token, json!({"email": NEW})).await;
+
+        assert_eq!((&changed.json()["email"], changed.json().get("new_email")), (&json!(NEW), None));
+        assert!(test.mailed_link(OLD).await.is_some(), "it can be taken back all the same");
+    }
+
+    async fn who_was_anonymous_keeps_their_id_with_an_address(engine: Engine) {
+        let test = Test::with(engine, &[("AUTH_AUTOCONFIRM", "false"), ("AUTH_ANONYMOUS", "true")]).await;
+        // An anonymous user has no other session to prove themself with than this one.
+        let answer = test.post("", SIGN_UP, json!({})).await;
+        let guest = Person::of(&answer.json());
+        test.later(Duration::from_secs(600));
+
+        test.put_user(&guest.token, json!({"email": NEW})).await;
+        let code = test.mailed_code(NEW).await;
+        let user = test.confirm_change(NEW, &code).await.json()["user"].clone();
+
+        assert_eq!((&user["id"], &user["is_anonymous"], &user["email"]), (&json!(guest.id), &json!(false), &json!(NEW)));
+        assert_eq!(user["app_metadata"], json!({"provider": "email", "providers": ["email"]}));
+        assert_eq!(user["identities"][0]["provider"], "email");
+    }
+
+    async fn a_mailed_nonce_stands_for_a_fresh_sign_in_once(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.later(Duration::from_secs(301));
+        assert_eq!(test.get(&ada.token, "/auth/v1/reauthenticate").await.text(), "{}");
+        let nonce = test.mailed_code(OLD).await;
+        let change = async |nonce: &str, password: &str| test.put_user(&ada.token, json!({"password": password, "nonce": nonce})).await;
+
+        assert_eq!(change(not(&nonce), "a better password").await.refusal(), refused(422, "reauthentication_not_valid"));
+        assert_eq!(test.confirm_change(OLD, &nonce).await.refusal(), refused(403, "otp_expired"), "it signs nobody in");
+        assert_eq!(change(&nonce, "a better password").await.status, 200);
+        assert_eq!(change(&nonce, "a third password").await.refusal(), refused(422, "reauthentication_not_valid"));
+
+        assert_eq!(test.sign_in(OLD, "a better password").await.status, 200);
+    }
+
+    async fn a_new_password_is_told_of_by_mail(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(OLD).await;
+
+        test.put_user(&ada.token, json!({"password": "a better password"})).await;
+
+        test.work().await;
+        assert_eq!(test.world.mailbox().to(OLD).last().unwrap().subject, "Your password was changed");
+    }
+}
