@@ -79,6 +79,20 @@ pub enum Error {
     FlowStateNotFound,
     #[error("invalid flow state, flow state has expired")]
     FlowStateExpired,
+    #[error("Challenge not found or already used")]
+    WebauthnChallengeNotFound,
+    #[error("Challenge has expired")]
+    WebauthnChallengeExpired,
+    #[error("Credential verification failed: {0}")]
+    WebauthnRefused(crate::auth::webauthn::Refused),
+    #[error("This credential is already registered")]
+    WebauthnCredentialExists,
+    #[error("Passkey not found")]
+    WebauthnCredentialNotFound,
+    #[error("Maximum number of passkeys reached")]
+    TooManyPasskeys,
+    #[error("Nothing else would let you in: add another way to sign in first.")]
+    LastCredential,
     #[error("code challenge does not match previously saved code verifier")]
     BadCodeVerifier,
     #[error(
@@ -380,6 +394,41 @@ impl Error {
                 Kind(S::NOT_FOUND, "flow_state_not_found", "Unknown code")
             }
             (Self::FlowStateExpired, _) => Kind(S::FORBIDDEN, "flow_state_expired", "Expired code"),
+            (Self::WebauthnChallengeNotFound, _) => Kind(
+                S::BAD_REQUEST,
+                "webauthn_challenge_not_found",
+                "Unknown challenge",
+            ),
+            (Self::WebauthnChallengeExpired, _) => Kind(
+                S::BAD_REQUEST,
+                "webauthn_challenge_expired",
+                "Expired challenge",
+            ),
+            (Self::WebauthnRefused(_), _) => Kind(
+                S::BAD_REQUEST,
+                "webauthn_verification_failed",
+                "Credential refused",
+            ),
+            (Self::WebauthnCredentialExists, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "webauthn_credential_exists",
+                "Credential exists",
+            ),
+            (Self::WebauthnCredentialNotFound, _) => Kind(
+                S::NOT_FOUND,
+                "webauthn_credential_not_found",
+                "Passkey not found",
+            ),
+            (Self::TooManyPasskeys, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "too_many_passkeys",
+                "Too many passkeys",
+            ),
+            (Self::LastCredential, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "single_identity_not_deletable",
+                "Last way to sign in",
+            ),
             (Self::BadCodeVerifier, _) => {
                 Kind(S::BAD_REQUEST, "bad_code_verifier", "Wrong code verifier")
             }

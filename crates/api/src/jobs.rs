@@ -288,6 +288,7 @@ pub async fn purge(app: &App) -> anyhow::Result<()> {
     db::auth_codes::delete_expired(&mut tx, days(1)).await?;
     db::seen_tokens::delete_expired(&mut tx, days(1)).await?;
     db::oauth_flows::delete_expired(&mut tx, days(1)).await?;
+    db::passkeys::delete_expired(&mut tx, days(1)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;

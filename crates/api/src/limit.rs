@@ -32,6 +32,7 @@ pub enum Action {
     Refresh,
     Verify,
     SecondFactor,
+    Passkey,
     WebhookRefused,
     Chat,
 }
@@ -65,7 +66,7 @@ const fn rule(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 12] = [
+pub const RULES: [Rule; 13] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     rule(
@@ -100,6 +101,13 @@ pub const RULES: [Rule; 12] = [
     rule(Action::Refresh, "refresh", "address", 150, 5 * 60),
     rule(Action::Verify, "verify", "address", 30, 5 * 60),
     rule(Action::SecondFactor, "second_factor", "user", 15, 60),
+    rule(
+        Action::Passkey,
+        "passkey",
+        "address, asking for a challenge",
+        30,
+        60,
+    ),
     rule(
         Action::WebhookRefused,
         "webhook_refused",
@@ -304,6 +312,9 @@ fn action_of(request: &Request) -> Option<Action> {
     match path.strip_prefix("/auth/v1/")? {
         "signup" => Some(Action::SignUp),
         "verify" => Some(Action::Verify),
+        "passkeys/authentication/options" | "passkeys/registration/options" => {
+            Some(Action::Passkey)
+        }
         "otp" | "magiclink" | "recover" | "resend" => Some(Action::MailSender),
         "token" => {
             // As the handler reads it: the same words elsewhere in the query are no refresh.

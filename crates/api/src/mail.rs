@@ -123,6 +123,14 @@ pub enum Mail {
     PasswordChanged {
         to: String,
     },
+    /// A passkey can sign in now.
+    PasskeyAdded {
+        to: String,
+    },
+    /// A passkey no longer can.
+    PasskeyRemoved {
+        to: String,
+    },
     /// Someone signed up with an address that is in use.
     AlreadyRegistered {
         to: String,
@@ -155,6 +163,8 @@ impl Mail {
             | Self::AlreadyRegistered { to }
             | Self::FactorAdded { to }
             | Self::FactorRemoved { to }
+            | Self::PasskeyAdded { to }
+            | Self::PasskeyRemoved { to }
             | Self::AccountDeleted { to } => to,
         }
     }
@@ -169,6 +179,8 @@ impl Mail {
             Self::EmailChanged { .. } => "email_changed",
             Self::Reauthentication { .. } => "reauthentication",
             Self::PasswordChanged { .. } => "password_changed",
+            Self::PasskeyAdded { .. } => "passkey_added",
+            Self::PasskeyRemoved { .. } => "passkey_removed",
             Self::AlreadyRegistered { .. } => "already_registered",
             Self::FactorAdded { .. } => "factor_added",
             Self::FactorRemoved { .. } => "factor_removed",
@@ -274,6 +286,20 @@ impl Mail {
                 vec![
                     "The password of your account was changed, and every other device was signed out.".into(),
                     "If that was not you, ask for a new password where you sign in.".into(),
+                ],
+            ),
+            Self::PasskeyAdded { .. } => (
+                "A passkey was added to your account".into(),
+                vec![
+                    "A passkey was added to your account just now: it signs in without a password.".into(),
+                    "If that was not you, sign in, remove it, and change your password.".into(),
+                ],
+            ),
+            Self::PasskeyRemoved { .. } => (
+                "A passkey was removed from your account".into(),
+                vec![
+                    "A passkey was removed from your account just now: it no longer signs in.".into(),
+                    "If that was not you, sign in and change your password.".into(),
                 ],
             ),
             Self::AlreadyRegistered { .. } => (

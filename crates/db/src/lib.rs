@@ -46,6 +46,7 @@ pub mod jobs;
 pub mod keys;
 pub mod oauth_flows;
 pub mod one_time_tokens;
+pub mod passkeys;
 pub mod seen_tokens;
 pub mod sessions;
 pub mod usage;

@@ -81,6 +81,11 @@ sql! {
              select 1 from users other where other.email = users.email and other.email_confirmed_at is not null)"
     }
 
+    /// By how many providers a user is known besides their address.
+    pub fn count_foreign_identities(tx: &mut Tx, user: Uuid) -> One<(i64,)> {
+        "select count(*) from identities where user_id = $user and issuer <> 'email'"
+    }
+
     /// Notes a sign-in.
     pub fn signed_in(tx: &mut Tx, id: Uuid, now: Timestamp) {
         "update users set last_sign_in_at = $now where id = $id"

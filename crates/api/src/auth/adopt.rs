@@ -15,6 +15,8 @@ pub async fn wipe(tx: &mut Tx, user: Uuid, now: Timestamp) -> db::Result<()> {
     db::one_time_tokens::delete_of_user(tx, user).await?;
     db::auth_codes::delete_of_user(tx, user).await?;
     db::oauth_flows::delete_of_user(tx, user).await?;
+    db::passkeys::delete_of_user(tx, user).await?;
+    db::passkeys::delete_challenges_of_user(tx, user).await?;
     db::sessions::revoke_of_user(tx, user, None, "account_adopted", now).await?;
     Ok(())
 }

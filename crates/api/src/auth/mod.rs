@@ -32,6 +32,7 @@ mod leave;
 mod link;
 mod logout;
 mod otp;
+pub mod passkeys;
 pub mod password;
 pub mod pkce;
 #[allow(dead_code, reason = "what redirects is to come")]
@@ -51,11 +52,7 @@ mod tests;
 mod token;
 mod user;
 mod verify;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "who asks for passkeys is to come")
-)]
-mod webauthn;
+pub mod webauthn;
 
 /// Sign-ups that never confirmed their address are forgotten after this.
 pub const UNCONFIRMED_KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -76,6 +73,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(logout::routes())
         .merge(sessions::routes())
         .merge(factors::routes())
+        .merge(passkeys::routes())
         .merge(settings::routes())
         .merge(keys::routes())
         .merge(admin::routes())
@@ -156,6 +154,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub providers: providers::Config,
+
+    #[command(flatten)]
+    pub passkeys: passkeys::Config,
 }
 
 /// Secrets that were published with templates and tutorials.
@@ -185,6 +186,7 @@ impl Config {
             ));
         }
         self.providers.check(problems);
+        self.passkeys.check(problems);
         if !production {
             return;
         }

@@ -55,6 +55,7 @@ fn the_table_is_what_the_contract_says() {
             "refresh 150/300",
             "verify 30/300",
             "second_factor 15/60",
+            "passkey 30/60",
             "webhook_refused 60/60",
             "chat 60/60"
         ]

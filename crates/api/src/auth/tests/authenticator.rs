@@ -8,7 +8,7 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const UP: u8 = 1;
 pub const UV: u8 = 1 << 2;
@@ -31,6 +31,8 @@ pub struct Authenticator {
     pub cross_origin: bool,
     pub flags: u8,
     pub sign_count: u32,
+    /// Given back at a sign-in: whose credential it is, in base64url.
+    pub user_handle: Option<String>,
 }
 
 /// What a browser hands on.
@@ -53,6 +55,7 @@ impl Authenticator {
             cross_origin: false,
             flags: UP | UV,
             sign_count: 0,
+            user_handle: None,
         }
     }
 
@@ -148,6 +151,41 @@ impl Authenticator {
             }
         }
     }
+
+    /// As `PublicKeyCredential.toJSON()` has it, for the options that a server gave.
+    pub fn registered(&self, options: &Value) -> Value {
+        let response = self.create(&challenge(options));
+        let mut json = self.json();
+        json["response"] = json!({
+            "clientDataJSON": URL_SAFE_NO_PAD.encode(response.client_data),
+            "attestationObject": URL_SAFE_NO_PAD.encode(response.data),
+            "transports": ["internal", "hybrid"],
+        });
+        json
+    }
+
+    /// As `PublicKeyCredential.toJSON()` has it, for the options that a server gave.
+    pub fn signed_in(&self, options: &Value) -> Value {
+        let response = self.get(&challenge(options));
+        let mut json = self.json();
+        json["response"] = json!({
+            "clientDataJSON": URL_SAFE_NO_PAD.encode(response.client_data),
+            "authenticatorData": URL_SAFE_NO_PAD.encode(response.data),
+            "signature": URL_SAFE_NO_PAD.encode(response.signature),
+            "userHandle": self.user_handle,
+        });
+        json
+    }
+
+    fn json(&self) -> Value {
+        let id = URL_SAFE_NO_PAD.encode(&self.credential_id);
+        json!({"id": id, "rawId": id, "type": "public-key", "clientExtensionResults": {}, "authenticatorAttachment": "platform"})
+    }
+}
+
+fn challenge(options: &Value) -> Vec<u8> {
+    let challenge = options["challenge"].as_str().expect("a challenge");
+    URL_SAFE_NO_PAD.decode(challenge).unwrap()
 }
 
 pub fn attestation(data: &[u8]) -> Vec<u8> {

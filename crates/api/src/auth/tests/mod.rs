@@ -24,6 +24,7 @@ mod key_file;
 mod keys;
 mod leaving;
 mod links;
+mod passkeys;
 mod passwords;
 mod pkce;
 mod protocol;

@@ -4,7 +4,9 @@ use aws_lc_rs::signature::{
 };
 use minicbor::{Decoder, data::Type};
 
-/// `alg` of RFC 9053 and RFC 8812.
+/// What keys may sign with, the preferred first: `alg` of RFC 9053 and RFC 8812.
+pub const ALGORITHMS: [i64; 3] = [EDDSA, ES256, RS256];
+
 const EDDSA: i64 = -8;
 const ES256: i64 = -7;
 const RS256: i64 = -257;

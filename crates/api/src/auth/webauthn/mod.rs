@@ -13,7 +13,7 @@ mod authenticator_data;
 mod cose;
 
 use authenticator_data::AuthenticatorData;
-pub use cose::Key;
+pub use cose::{ALGORITHMS, Key};
 
 /// Longest that any part may be. Some attestation statements hold chains of certificates.
 const MAX_BYTES: usize = 16 * 1024;
@@ -91,6 +91,12 @@ pub enum Refused {
     Key,
     #[error("the signature is not by this credential")]
     Signature,
+    #[error("no such credential is registered here")]
+    Unknown,
+    #[error("the credential is not of the user that was meant")]
+    User,
+    #[error("its counter fell back: it may have been copied")]
+    Counter,
 }
 
 /// Judges the answer to `navigator.credentials.create()`.

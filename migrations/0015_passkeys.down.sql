@@ -1,0 +1,2 @@
+drop table webauthn_challenges;
+drop table webauthn_credentials;
