@@ -62,8 +62,8 @@ pub async fn undo(tx: &mut Tx, user: User, old: &str, now: Timestamp) -> Result<
     if !db::users::change_email(tx, user.id, old, Some(now), now).await? {
         return Ok(None);
     }
-    let kind = Purpose::EmailChange.word();
-    db::one_time_tokens::delete_of_kind(tx, user.id, kind).await?;
+    // Also the links that would take it back to an address of whoever moved it twice.
+    db::one_time_tokens::delete_of_user(tx, user.id).await?;
     db::auth_codes::delete_of_user(tx, user.id).await?;
     db::sessions::revoke_of_user(tx, user.id, None, "email_change_undone", now).await?;
     Ok(db::users::locked(tx, user.id).await?)

@@ -86,6 +86,8 @@ async fn put(
         reauthenticate::require(&app, &client, &user, nonce).await?;
     }
     if let Some(email) = &email {
+        // A code by mail stands for a fresh sign-in, not for a second factor.
+        step_up::require_second_factor(&app, &auth)?;
         // Who is anonymous has nothing to sign in with anew.
         if !proved && user.email.is_some() {
             step_up::require(&app, &auth)?;
@@ -132,8 +134,8 @@ async fn put(
     get(State(app), auth).await
 }
 
-/// Whoever holds an open session is not yet whoever knows the password: one that signed in just now
-/// is, or one that says the old password.
+/// Whoever holds an open session is not yet its owner, also where there is no password so far: one that
+/// signed in just now is, or one that says the old password.
 async fn new_hash(
     app: &App,
     auth: &Auth,
@@ -146,22 +148,23 @@ async fn new_hash(
         return Err(Error::invalid("password", "needs an e-mail address first"));
     }
     step_up::require_second_factor(app, auth)?;
-    if let Some(hash) = user.password_hash.as_deref() {
+    let hash = user.password_hash.as_deref();
+    if hash.is_some() {
         // A session that was stolen is not a place to guess the password from.
         app.limits
             .check(Action::SignInAccount, user.email.as_deref().unwrap_or("-"))
             .await?;
-        match current {
-            Some(current) if !app.passwords.verify(current, Some(hash)).await? => {
-                return Err(Error::InvalidCredentials);
-            }
-            Some(_) => {}
-            None if proved => {}
-            None => step_up::require(app, auth)?,
+    }
+    match current.filter(|_| hash.is_some()) {
+        Some(current) if !app.passwords.verify(current, hash).await? => {
+            return Err(Error::InvalidCredentials);
         }
-        if app.passwords.verify(new, Some(hash)).await? {
-            return Err(Error::SamePassword);
-        }
+        Some(_) => {}
+        None if proved => {}
+        None => step_up::require(app, auth)?,
+    }
+    if hash.is_some() && app.passwords.verify(new, hash).await? {
+        return Err(Error::SamePassword);
     }
     password::check(
         new,

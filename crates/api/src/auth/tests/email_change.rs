@@ -70,6 +70,21 @@ both_engines! {
         assert_eq!(test.press(&link).await.status, 403, "once");
     }
 
+    /// Invariant 50.
+    async fn an_address_that_was_taken_back_is_not_moved_again_by_an_older_link(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(OLD).await;
+        test.put_user(&ada.token, json!({"email": "first@example.com"})).await;
+        let owners = test.mailed_link(OLD).await.unwrap();
+        test.put_user(&ada.token, json!({"email": "second@example.com"})).await;
+        let thiefs = test.mailed_link("first@example.com").await.unwrap();
+
+        assert_eq!(test.press(&owners).await.status, 200);
+
+        assert_eq!(test.press(&thiefs).await.status, 403);
+        assert_eq!(test.sign_in(OLD, PASSWORD).await.json()["user"]["id"], json!(ada.id));
+    }
+
     async fn after_three_days_a_change_stays(engine: Engine) {
         let test = Test::with(engine, CONFIRMING).await;
         let ada = test.confirmed(OLD).await;
@@ -197,6 +212,26 @@ both_engines! {
         assert_eq!(change(&nonce, "a third password").await.refusal(), refused(422, "reauthentication_not_valid"));
 
         assert_eq!(test.sign_in(OLD, "a better password").await.status, 200);
+    }
+
+    /// Invariant 54.
+    async fn a_first_password_too_asks_for_a_fresh_sign_in(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        test.post("", "/auth/v1/otp", json!({"email": OLD})).await;
+        let code = test.mailed_code(OLD).await;
+        let body = json!({"type": "email", "email": OLD, "token": code});
+        let ada = Person::of(&test.post("", "/auth/v1/verify", body).await.json());
+        let change = json!({"password": PASSWORD, "current_password": "whatever"});
+        test.later(Duration::from_secs(301));
+
+        assert_eq!(test.put_user(&ada.token, change.clone()).await.refusal(), refused(403, "reauthentication_needed"));
+        assert_eq!(test.sign_in(OLD, PASSWORD).await.refusal(), refused(400, "invalid_credentials"));
+        test.get(&ada.token, "/auth/v1/reauthenticate").await;
+        let nonce = test.mailed_code(OLD).await;
+        let changed = test.put_user(&ada.token, json!({"password": PASSWORD, "nonce": nonce})).await;
+
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        assert_eq!(test.sign_in(OLD, PASSWORD).await.status, 200);
     }
 
     async fn a_new_password_is_told_of_by_mail(engine: Engine) {

@@ -103,6 +103,24 @@ fn codes_are_those_of_rfc_6238() {
 }
 
 both_engines! {
+    /// Invariant 54.
+    async fn a_code_by_mail_is_no_second_factor(engine: Engine) {
+        let test = Test::new(engine).await;
+        secured(&test, "ada@example.com").await;
+        let aal1 = test.sign_in_again("ada@example.com").await;
+
+        for change in [json!({"email": "thief@example.com"}), json!({"password": "a better password"})] {
+            test.later(Duration::from_secs(60));
+            test.get(&aal1.token, "/auth/v1/reauthenticate").await;
+            let mut change = change;
+            change["nonce"] = json!(test.mailed_code("ada@example.com").await);
+            insufficient(&test.call(Method::PUT, &aal1.token, USER, change).await);
+        }
+
+        assert_eq!(test.sign_in("ada@example.com", PASSWORD).await.status, 200);
+        assert_eq!(test.world.mailbox().to("thief@example.com").len(), 0);
+    }
+
     /// Invariants 51 and 60.
     async fn a_second_factor_counts_once_it_was_proved(engine: Engine) {
         let test = Test::new(engine).await;
