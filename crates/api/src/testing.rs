@@ -124,7 +124,7 @@ impl Test {
     pub async fn work(&self) {
         loop {
             let now = self.app.now();
-            let due = db::jobs::claim(
+            let mut due = db::jobs::claim(
                 &self.app.db,
                 &self.app.instance,
                 now,
@@ -136,6 +136,8 @@ impl Test {
             if due.is_empty() {
                 break;
             }
+            // What is claimed together comes in no order.
+            due.sort_by_key(|job| job.id);
             for job in due {
                 jobs::run(&self.app, job).await;
             }

@@ -49,7 +49,7 @@ sql! {
                    and (other.lease_until is not null
                         or (other.due_at <= $now and (other.due_at < jobs.due_at
                             or (other.due_at = jobs.due_at and other.id < jobs.id)))))
-             order by due_at limit $n {postgres: for update skip locked})
+             order by due_at, id limit $n {postgres: for update skip locked})
          returning {columns}"
     }
 
