@@ -117,8 +117,6 @@ pub enum Error {
     ManualLinkingDisabled,
     #[error("Identity doesn't exist")]
     IdentityNotFound,
-    #[error("User must have at least 1 identity after unlinking")]
-    SingleIdentityNotDeletable,
 
     #[error("MFA factor not found")]
     FactorNotFound,
@@ -471,11 +469,6 @@ impl Error {
                 S::UNPROCESSABLE_ENTITY,
                 "identity_not_found",
                 "Unknown identity",
-            ),
-            (Self::SingleIdentityNotDeletable, _) => Kind(
-                S::UNPROCESSABLE_ENTITY,
-                "single_identity_not_deletable",
-                "Last identity",
             ),
             (Self::RateLimited { .. }, GoTrue) => Kind(
                 S::TOO_MANY_REQUESTS,

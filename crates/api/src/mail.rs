@@ -4,7 +4,7 @@ use crate::{
     config::{Problem, Secret},
 };
 use anyhow::{Context, bail};
-use db::{Timestamp, Tx};
+use db::{Timestamp, Tx, users::User};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, MultiPart},
@@ -347,6 +347,20 @@ fn html(paragraph: &str) -> String {
             format!("<p>{words}<a href=\"{link}\">{link}</a></p>")
         }
         None => format!("<p>{escaped}</p>"),
+    }
+}
+
+/// Tells a user by mail what was done to their account, if they have an address of their own.
+pub async fn tell(
+    tx: &mut Tx,
+    user: &User,
+    notice: impl FnOnce(String) -> Mail,
+    now: Timestamp,
+) -> db::Result<()> {
+    let own = user.email_confirmed_at.and(user.email.clone());
+    match own.map(notice) {
+        Some(mail) => enqueue(tx, &mail, now).await,
+        None => Ok(()),
     }
 }
 

@@ -52,14 +52,8 @@ pub async fn by_admin(
     detail: Value,
     now: Timestamp,
 ) -> db::Result<()> {
-    let event = NewEvent {
-        subject,
-        actor: admin.user,
-        actor_kind: "admin",
-        detail,
-        ..event(client, action, true)
-    };
-    db::audit::record(tx, event, now).await
+    let event = event(client, action, true);
+    db::audit::record(tx, of_admin(event, admin, subject, detail), now).await
 }
 
 /// An admin tried, and was refused.
@@ -72,14 +66,23 @@ pub async fn refused_to_admin(
     detail: Value,
     now: Timestamp,
 ) -> db::Result<()> {
-    let event = NewEvent {
+    let event = event(client, action, false);
+    db::audit::record(tx, of_admin(event, admin, subject, detail), now).await
+}
+
+fn of_admin<'a>(
+    event: NewEvent<'a>,
+    admin: &Admin,
+    subject: Option<Uuid>,
+    detail: Value,
+) -> NewEvent<'a> {
+    NewEvent {
         subject,
         actor: admin.user,
         actor_kind: "admin",
         detail,
-        ..event(client, action, false)
-    };
-    db::audit::record(tx, event, now).await
+        ..event
+    }
 }
 
 fn event<'a>(client: &'a Client, action: &'a str, succeeded: bool) -> NewEvent<'a> {

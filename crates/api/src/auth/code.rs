@@ -72,7 +72,7 @@ impl Purpose {
         }
     }
 
-    /// How long its link is good for: what signs in is for now, what confirms may wait for the evening.
+    /// How long its link is good for: what signs in is wanted at once, what confirms may wait for the evening.
     fn link_ttl(self) -> Duration {
         match self {
             Self::Signup | Self::EmailChange => Duration::from_secs(24 * 3600),

@@ -47,7 +47,7 @@ async fn unlink(
         )
         .await?;
         tx.commit().await?;
-        return Err(Error::SingleIdentityNotDeletable);
+        return Err(Error::LastCredential);
     }
 
     db::users::delete_identity(&mut tx, user.id, id).await?;

@@ -1,8 +1,8 @@
 //! Invitations, and links that an admin hands over by other ways than our mail.
 use super::{
-    audit,
+    address, audit,
     code::{self, Back, LeadingTo, Purpose},
-    link, normalise_email, otp, password,
+    link, otp, password,
     session::{Client, UserBody},
     signup,
 };
@@ -226,8 +226,4 @@ async fn hash(app: &App, given: Option<&str>, email: &str) -> Result<String> {
     let min_chars = app.config.auth.auth_min_password_length;
     password::check(given, Some(email), min_chars)?;
     app.passwords.hash(given).await
-}
-
-fn address(email: &str) -> Result<String> {
-    normalise_email(email).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
 }

@@ -34,9 +34,7 @@ async fn leave(State(app): State<App>, auth: Auth, client: Client) -> Result<Sta
         .await?
         .ok_or(Error::SessionEnded)?;
     audit::succeeded(&mut tx, &client, "user_deleted", user.id, json!({}), now).await?;
-    if let Some(to) = user.email.filter(|_| user.email_confirmed_at.is_some()) {
-        mail::enqueue(&mut tx, &Mail::AccountDeleted { to }, now).await?;
-    }
+    mail::tell(&mut tx, &user, |to| Mail::AccountDeleted { to }, now).await?;
     deletion::delete(&mut tx, user.id, Leaves::Nothing, now).await?;
     tx.commit().await?;
 

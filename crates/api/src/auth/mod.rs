@@ -1,7 +1,7 @@
 //! Sign-in, in the words of GoTrue (Supabase Auth): any of its SDKs is a client.
 //! <https://github.com/supabase/auth/blob/master/openapi.yaml>
 use crate::{
-    App,
+    App, Error, Result,
     config::{Problem, Secret, seconds, some_seconds},
 };
 use std::time::Duration;
@@ -233,6 +233,11 @@ impl Config {
     pub fn autoconfirms(&self, production: bool) -> bool {
         self.auth_autoconfirm.unwrap_or(!production)
     }
+}
+
+/// The address that a request names, as it is compared and kept.
+fn address(given: &str) -> Result<String> {
+    normalise_email(given).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
 }
 
 /// An address as it is compared and kept, or `None` when it cannot be one.

@@ -1,7 +1,6 @@
 use super::{
-    audit,
+    address, audit,
     code::{self, Back, LeadingTo, Purpose},
-    normalise_email,
     session::Client,
     signup,
 };
@@ -73,34 +72,15 @@ async fn otp(
     Ok(Json(json!({})))
 }
 
-#[derive(Deserialize, ToSchema)]
-struct MagicLink {
-    email: String,
-    #[serde(default)]
-    data: Option<Value>,
-    #[serde(default)]
-    code_challenge: Option<String>,
-    /// `s256`.
-    #[serde(default)]
-    code_challenge_method: Option<String>,
-}
-
 /// What older clients call `otp`.
-#[utoipa::path(post, path = "/auth/v1/magiclink", tag = "sign-in", security(()), params(LeadingTo), request_body = MagicLink, responses((status = 200, description = "Nothing", body = Value)))]
+#[utoipa::path(post, path = "/auth/v1/magiclink", tag = "sign-in", security(()), params(LeadingTo), request_body = Otp, responses((status = 200, description = "Nothing", body = Value)))]
 async fn magiclink(
     app: State<App>,
     client: Client,
     to: Query<LeadingTo>,
-    Json(asked): Json<MagicLink>,
+    asked: Json<Otp>,
 ) -> Result<Json<Value>> {
-    let asked = Otp {
-        email: asked.email,
-        create_user: None,
-        data: asked.data,
-        code_challenge: asked.code_challenge,
-        code_challenge_method: asked.code_challenge_method,
-    };
-    otp(app, client, to, Json(asked)).await
+    otp(app, client, to, asked).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -150,8 +130,8 @@ struct Resend {
     email: String,
 }
 
-/// Mail another code to who signed up, or asked for another address, and has not confirmed; it makes the earlier worthless. The
-/// answer is the same for every address, known or not.
+/// Mail another code to who signed up, or asked for another address, and has not confirmed; it makes
+/// the earlier worthless. The answer is the same for every address, known or not.
 #[utoipa::path(post, path = "/auth/v1/resend", tag = "sign-in", security(()), params(LeadingTo), request_body = Resend, responses((status = 200, description = "Nothing", body = Value)))]
 async fn resend(
     State(app): State<App>,
@@ -189,8 +169,7 @@ async fn resend(
 
 /// Who is to be written to, counted alike whether they are known or not.
 async fn addressee(app: &App, email: &str) -> Result<String> {
-    let email = normalise_email(email)
-        .ok_or_else(|| Error::invalid("email", "is not an e-mail address"))?;
+    let email = address(email)?;
     app.limits.check_mail(&email).await?;
     Ok(email)
 }

@@ -1,7 +1,7 @@
 use super::{
-    audit,
+    address, audit,
     code::{self, Back, LeadingTo, Purpose},
-    normalise_email, password, session,
+    password, session,
 };
 use crate::{
     App, Error, Result,
@@ -65,8 +65,7 @@ async fn signup(
     let Some(email) = new.email.filter(|email| !email.trim().is_empty()) else {
         return anonymous(&app, data, &client).await;
     };
-    let email = normalise_email(&email)
-        .ok_or_else(|| Error::invalid("email", "is not an e-mail address"))?;
+    let email = address(&email)?;
     let password = new
         .password
         .ok_or_else(|| Error::invalid("password", "is missing"))?;

@@ -1,7 +1,7 @@
 use super::{
-    audit,
+    address, audit,
     code::{Back, LeadingTo, Purpose},
-    email_change, normalise_email, password, reauthenticate,
+    email_change, password, reauthenticate,
     session::{Client, UserBody},
     signup, step_up,
 };
@@ -75,10 +75,7 @@ async fn put(
         .ok_or(Error::SessionEnded)?;
     let (challenge, method) = (update.code_challenge, update.code_challenge_method);
     let back = Back::of(&app, to, challenge.as_deref(), method.as_deref())?;
-    let address = |email: &String| {
-        normalise_email(email).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
-    };
-    let email = update.email.as_ref().map(address).transpose()?;
+    let email = update.email.as_deref().map(address).transpose()?;
     let email = email.filter(|email| user.email.as_ref() != Some(email));
     let data = signup::metadata(update.data)?;
     let proved = update.nonce.is_some();
@@ -122,9 +119,7 @@ async fn put(
         // Whoever asked for another address may be whom the new password is to keep out.
         let pending = Purpose::EmailChange.word();
         db::one_time_tokens::delete_of_kind(&mut tx, user.id, pending).await?;
-        if let Some(to) = user.email.clone() {
-            mail::enqueue(&mut tx, &Mail::PasswordChanged { to }, now).await?;
-        }
+        mail::tell(&mut tx, &user, |to| Mail::PasswordChanged { to }, now).await?;
     }
     if let Some(email) = &email {
         email_change::ask(&app, &mut tx, &client, &user, email, &back, now).await?;

@@ -2,7 +2,7 @@ use super::{ban, show};
 use crate::{
     App, Error, Result,
     auth::{
-        audit, normalise_email, password,
+        address, audit, password,
         session::{Client, UserBody},
         signup, user,
     },
@@ -51,8 +51,7 @@ pub async fn create(
     client: Client,
     Json(new): Json<New>,
 ) -> Result<Json<UserBody>> {
-    let email = normalise_email(&new.email)
-        .ok_or_else(|| Error::invalid("email", "is not an e-mail address"))?;
+    let email = address(&new.email)?;
     let role = role(new.role.as_deref())?.unwrap_or("authenticated");
     let user_metadata = metadata("user_metadata", new.user_metadata)?;
     let app_metadata = metadata("app_metadata", new.app_metadata)?;

@@ -2,7 +2,7 @@ use super::{ban, create, show};
 use crate::{
     App, Error, Result,
     auth::{
-        audit, normalise_email, password,
+        address, audit, password,
         session::{Client, UserBody},
         signup, user,
     },
@@ -99,10 +99,7 @@ pub async fn update(
 
 async fn check(app: &App, id: Uuid, update: Update) -> Result<Changes> {
     let email = update.email.filter(|email| !email.trim().is_empty());
-    let email = email.map(|email| {
-        normalise_email(&email).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
-    });
-    let email = email.transpose()?;
+    let email = email.as_deref().map(address).transpose()?;
     let password_hash = match update.password.filter(|password| !password.is_empty()) {
         None => None,
         Some(password) => {

@@ -80,25 +80,11 @@ pub async fn proved(
     let (user, session) = session::step_up(app, tx, auth.session, method, client, now).await?;
     if !factor.is_verified() {
         db::factors::delete_unproved_of_user(tx, user.id, &factor.factor_type).await?;
-        let added = |to| Mail::FactorAdded { to };
-        notify(tx, &user, added, now).await?;
+        mail::tell(tx, &user, |to| Mail::FactorAdded { to }, now).await?;
     }
     metrics::counter!("auth_events_total", "kind" => "second_factor", "outcome" => "succeeded")
         .increment(1);
     let detail = json!({"factor": factor.id, "type": factor.factor_type, "session": session.id});
     audit::succeeded(tx, client, "verification_attempted", user.id, detail, now).await?;
     Ok((user, session))
-}
-
-/// Tells the user by mail, where they have an address.
-async fn notify(
-    tx: &mut Tx,
-    user: &User,
-    notice: impl Fn(String) -> Mail,
-    now: Timestamp,
-) -> Result<()> {
-    if let Some(email) = user.email.clone() {
-        mail::enqueue(tx, &notice(email), now).await?;
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@ use crate::{
     App, Error, Result,
     auth::{audit, session, session::Client, step_up},
     extract::{Auth, Json, Path},
-    mail::Mail,
+    mail::{self, Mail},
 };
 use axum::extract::State;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub async fn remove(
         session::step_down(&mut tx, auth.session).await?;
         let (keep, reason) = (Some(auth.session), "factor_removed");
         db::sessions::revoke_of_user(&mut tx, user.id, keep, reason, now).await?;
-        super::notify(&mut tx, &user, |to| Mail::FactorRemoved { to }, now).await?;
+        mail::tell(&mut tx, &user, |to| Mail::FactorRemoved { to }, now).await?;
     }
     db::factors::delete(&mut tx, id).await?;
     let detail = json!({"factor": id, "type": factor.factor_type, "status": factor.status});

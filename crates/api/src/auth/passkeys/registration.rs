@@ -121,9 +121,7 @@ async fn verify(
         Ok(passkey) => {
             let detail = json!({"passkey": passkey.id});
             audit::succeeded(&mut tx, &client, "passkey_created", user.id, detail, now).await?;
-            if let Some(to) = user.email.filter(|_| user.email_confirmed_at.is_some()) {
-                mail::enqueue(&mut tx, &Mail::PasskeyAdded { to }, now).await?;
-            }
+            mail::tell(&mut tx, &user, |to| Mail::PasskeyAdded { to }, now).await?;
         }
         Err(refusal) => {
             let detail = json!({"reason": refusal.to_string()});

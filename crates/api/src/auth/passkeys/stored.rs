@@ -92,9 +92,7 @@ async fn remove(
         return Err(Error::LastCredential);
     }
     audit::succeeded(&mut tx, &client, "passkey_deleted", user.id, detail, now).await?;
-    if let Some(to) = user.email.filter(|_| user.email_confirmed_at.is_some()) {
-        mail::enqueue(&mut tx, &Mail::PasskeyRemoved { to }, now).await?;
-    }
+    mail::tell(&mut tx, &user, |to| Mail::PasskeyRemoved { to }, now).await?;
     tx.commit().await?;
 
     Ok(StatusCode::NO_CONTENT)
