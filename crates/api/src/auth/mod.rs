@@ -185,7 +185,7 @@ impl Config {
                 "Name in AUTH_JWT_KEYS_FILE a file with a JWK set of private keys, {\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", …}]}.",
             ));
         }
-        self.providers.check(problems);
+        self.providers.check(problems, warnings);
         self.passkeys.check(problems);
         if !production {
             return;

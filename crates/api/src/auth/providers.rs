@@ -10,7 +10,7 @@ use url::Url;
 /// Others' sign-in.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
-#[command(next_help_heading = "Sign-in with others")]
+#[command(next_help_heading = "Sign-in with others (checked, but nothing signs in by it yet)")]
 pub struct Config {
     /// Client ids of Google that tokens may be made for: web, iOS, Android. The first is the web's.
     #[arg(long, value_delimiter = ',', visible_alias = "google-client-ids")]
@@ -86,7 +86,21 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn check(&self, problems: &mut Vec<Problem>) {
+    pub fn check(&self, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+        let configured = [
+            ("GOOGLE_CLIENT_ID", !self.google_client_id.is_empty()),
+            ("APPLE_CLIENT_ID", !self.apple_client_id.is_empty()),
+            ("ISSUER_URL", self.issuer_url.is_some()),
+            ("FIREBASE_PROJECT_ID", self.firebase_project_id.is_some()),
+            ("SUPABASE_URL", self.supabase_url.is_some()),
+        ];
+        for (variable, _) in configured.into_iter().filter(|(_, given)| *given) {
+            warnings.push(Problem::new(
+                variable,
+                "is set, but nobody can sign in by it yet",
+                "Leave it out: the tokens of other issuers are refused.",
+            ));
+        }
         // The other way round is how every program on Replit starts.
         if self.issuer_url.is_some() && self.repl_id.is_none() {
             problems.push(Problem::new(
