@@ -74,14 +74,15 @@ impl App {
         let keys = Keys::load(&db, &config, clock.now())
             .await
             .context("loading the signing keys")?;
+        let http = crate::http::client()?;
         let inner = Inner {
             keys,
-            issuers: Issuers::new(&config.auth.providers)?,
+            issuers: Issuers::new(&config.auth.providers, http.clone()),
             passwords: Passwords::new(),
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
             assistants: Assistants::load()?,
-            llm: Llm::new(&config.chat)?,
+            llm: Llm::new(&config.chat, http),
             streams: Streams::default(),
             mailer: Mailer::new(&config.mail)?,
             simulated,

@@ -31,6 +31,19 @@ mod tests;
 pub use address::{ClientAddress, TrustedProxy};
 pub use serve::{Listening, serve};
 
+/// Until another's server takes a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What asks others' APIs: the model, issuers of tokens. One for all, because reading the machine's
+/// certificates takes longer than everything else at the start. Each request brings its own timeout.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
 /// Requests from outside.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]

@@ -21,6 +21,22 @@ row! {
     }
 }
 
+/// A user as they see themself. One statement: it is the one that apps ask for most.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Own {
+    /// The row.
+    #[sqlx(flatten)]
+    pub user: User,
+    /// The address that is to take the place of theirs, once it is confirmed.
+    pub new_email: Option<String>,
+    /// Whether they have second factors, proved or not.
+    pub has_factors: bool,
+}
+
+impl crate::statement::Columns for Own {
+    const COLUMNS: &'static [&'static str] = <User as crate::statement::Columns>::COLUMNS;
+}
+
 row! {
     /// How a provider knows a user: `(issuer, subject)` is unique, and the only key.
     #[expect(missing_docs, reason = "the columns say it")]
@@ -41,6 +57,17 @@ sql! {
     /// The user of this id.
     pub fn by_id(db: &Db, id: Uuid) -> Option<User> {
         "select {columns} from users where id = $id"
+    }
+
+    /// The user of this id with what they asked for: the address that the newest code of purpose `kind`
+    /// was mailed to, while its link may be used.
+    pub fn own(db: &Db, id: Uuid, kind: &str, now: Timestamp) -> Option<Own> {
+        "select {columns},
+                (select t.email from one_time_tokens t
+                 where t.user_id = users.id and t.kind = $kind and t.consumed_at is null and t.link_expires_at > $now
+                 order by t.id desc limit 1) as new_email,
+                exists (select 1 from mfa_factors f where f.user_id = users.id) as has_factors
+         from users where id = $id"
     }
 
     /// The user of this id, held against others until the transaction ends.

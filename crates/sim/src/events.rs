@@ -1,8 +1,7 @@
 //! `POST /stripe/events` and `POST /revenuecat/events`: builds an event, signs it as the provider
 //! would, and sends it to the backend.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -23,20 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where events go, which may become known after the world has started.
 pub type Target = Arc<Mutex<Option<WebhookTarget>>>;
 
-pub fn routes(target: Target) -> io::Result<Router> {
-    // Loopback only: a proxy from the environment would not find it.
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(TIMEOUT)
-        .build();
+pub fn routes(target: Target) -> Router {
     let sender = Sender {
         target,
-        http: http.map_err(io::Error::other)?,
+        http: Arc::default(),
     };
-    Ok(Router::new()
+    Router::new()
         .route("/stripe/events", post(stripe_event))
         .route("/revenuecat/events", post(revenuecat_event))
-        .with_state(sender))
+        .with_state(sender)
 }
 
 pub fn current(target: &Target) -> Option<WebhookTarget> {
@@ -53,7 +47,9 @@ pub fn set(target: &Target, new: WebhookTarget) {
 #[derive(Clone)]
 struct Sender {
     target: Target,
-    http: reqwest::Client,
+    /// Made for the first event: it reads the machine's certificates, which takes longer than to start
+    /// everything else.
+    http: Arc<OnceLock<reqwest::Client>>,
 }
 
 async fn stripe_event(State(sender): State<Sender>, Json(spec): Json<Stripe>) -> Response {
@@ -85,9 +81,15 @@ async fn revenuecat_event(State(sender): State<Sender>, Json(spec): Json<Revenue
 impl Sender {
     fn post(&self, target: &WebhookTarget, path: &str, body: String) -> RequestBuilder {
         let url = format!("{}{path}", target.base_url.trim_end_matches('/'));
-        let request = self.http.post(url).body(body);
+        let request = self.http.get_or_init(client).post(url).body(body);
         request.header(header::CONTENT_TYPE, "application/json")
     }
+}
+
+/// Loopback only: a proxy from the environment would not find it.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT);
+    client.build().unwrap_or_default()
 }
 
 /// What was sent, and how the backend answered.

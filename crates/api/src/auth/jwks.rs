@@ -53,16 +53,12 @@ pub struct Discovery {
 }
 
 impl Issuers {
-    pub fn new(config: &providers::Config) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(PATIENCE)
-            .build()?;
-        Ok(Self {
+    pub fn new(config: &providers::Config, client: reqwest::Client) -> Self {
+        Self {
             providers: providers::all(config),
             client,
             documents: Mutex::default(),
-        })
+        }
     }
 
     /// Who signs people in under this name; `replit` is the issuer of `ISSUER_URL` too.
@@ -165,10 +161,7 @@ impl Issuers {
     async fn fetch(&self, url: &str) -> anyhow::Result<(Value, Duration)> {
         let url = url::Url::parse(url)?;
         ensure!(may_be_asked(&url), "it is not https");
-        let request = self
-            .client
-            .get(url)
-            .header(header::ACCEPT, "application/json");
+        let request = self.get(url).header(header::ACCEPT, "application/json");
         let mut response = request.send().await?;
         if response.status() != reqwest::StatusCode::OK {
             bail!("it answers {}", response.status());
@@ -181,9 +174,14 @@ impl Issuers {
         Ok((value, kept.unwrap_or(KEPT)))
     }
 
-    /// For what else is asked of a provider: no redirects, five seconds.
-    pub fn client(&self) -> &reqwest::Client {
-        &self.client
+    /// For what else is asked of a provider.
+    pub fn get(&self, url: url::Url) -> reqwest::RequestBuilder {
+        self.client.get(url).timeout(PATIENCE)
+    }
+
+    /// For what is told to a provider.
+    pub fn post(&self, url: url::Url) -> reqwest::RequestBuilder {
+        self.client.post(url).timeout(PATIENCE)
     }
 }
 

@@ -25,14 +25,18 @@ pub fn routes() -> OpenApiRouter<App> {
 /// The signed-in user.
 #[utoipa::path(get, path = "/auth/v1/user", tag = "sign-in", responses((status = 200, body = UserBody)))]
 async fn get(State(app): State<App>, auth: Auth) -> Result<Json<UserBody>> {
-    let user = db::users::by_id(&app.db, auth.user)
-        .await?
-        .ok_or(Error::SessionEnded)?;
     let kind = Purpose::EmailChange.word();
-    let pending = db::one_time_tokens::pending(&app.db, user.id, kind, app.now()).await?;
+    let own = db::users::own(&app.db, auth.user, kind, app.now()).await?;
+    let own = own.ok_or(Error::SessionEnded)?;
+    let identities = db::users::identities(&app.db, own.user.id).await?;
+    let factors = match own.has_factors {
+        true => db::factors::of_user(&app.db, own.user.id).await?,
+        false => vec![],
+    };
     Ok(Json(UserBody {
-        new_email: pending.map(|(email,)| email),
-        ..UserBody::load(&app.db, user).await?
+        new_email: own.new_email,
+        factors: factors.into_iter().map(Into::into).collect(),
+        ..UserBody::new(own.user, identities)
     }))
 }
 

@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// Attempts before the first word; after it nothing is tried again.
 const ATTEMPTS: u32 = 3;
 /// A provider that asks for a longer pause is not waited for.
@@ -127,13 +126,8 @@ impl Failed {
 pub type Answer = Pin<Box<dyn Stream<Item = Result<Said, Failure>> + Send>>;
 
 impl Llm {
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self {
+    pub fn new(config: &Config, client: reqwest::Client) -> Self {
+        Self {
             client,
             base_url: config
                 .openai_base_url
@@ -144,7 +138,7 @@ impl Llm {
             patience: config.llm_timeout,
             failures: AtomicU32::new(0),
             left_alone_until: AtomicI64::new(0),
-        })
+        }
     }
 
     /// Whether the provider failed so often that it is left alone just now.

@@ -208,13 +208,19 @@ struct Claims {
     session_id: Uuid,
 }
 
-// The three texts that the server runs, with their columns in its order.
+// The three texts that the server runs, with their columns in its order. Without the time that a pending
+// address ends at: there is none to compare it with.
 const STANDING: &str = "
-    select s.user_id, u.role, s.acked_counter, s.absolute_expires_at, s.revoked_at, u.banned_until
+    select s.user_id, s.acked_counter, s.authenticated_at, s.absolute_expires_at, s.revoked_at, u.banned_until,
+           s.aal, exists (select 1 from mfa_factors f where f.user_id = s.user_id and f.status = 'verified') as second_factor
     from sessions s join users u on u.id = s.user_id where s.id = $1";
 const USER: &str = "
     select id, email, email_confirmed_at, password_hash, role, app_metadata, user_metadata,
-           is_anonymous, banned_until, last_sign_in_at, created_at, updated_at
+           is_anonymous, banned_until, last_sign_in_at, created_at, updated_at, deleted_at,
+           (select t.email from one_time_tokens t
+            where t.user_id = users.id and t.kind = 'email_change' and t.consumed_at is null
+            order by t.id desc limit 1) as new_email,
+           exists (select 1 from mfa_factors f where f.user_id = users.id) as has_factors
     from users where id = $1";
 const IDENTITIES: &str = "
     select id, user_id, provider, issuer, subject, profile, last_sign_in_at, created_at, updated_at
@@ -228,7 +234,7 @@ struct Standing {
     banned_until: Option<Micros>,
 }
 
-/// Every column of `USER`.
+/// Every column of `USER`, but for what is asked of other tables.
 type User = (
     Uuid,
     Option<String>,

@@ -265,7 +265,7 @@ fn at(issuer: &Issuer, path: &str) -> Provider {
 
 fn issuers() -> Issuers {
     let config = crate::Config::from_env(&Default::default()).unwrap().config;
-    Issuers::new(&config.auth.providers).unwrap()
+    Issuers::new(&config.auth.providers, crate::http::client().unwrap())
 }
 
 /// Invariant 21.
