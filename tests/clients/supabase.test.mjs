@@ -1,48 +1,25 @@
 // supabase-js, as it is published, has to be content with our sign-in.
 import assert from "node:assert/strict";
-import { createHmac, randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { createClient } from "@supabase/supabase-js";
+import { AuthApiError } from "@supabase/supabase-js";
+import { anyServer } from "./server.mjs";
+import * as supabase from "./supabase.mjs";
+import { address, data, password, totp } from "./supabase.mjs";
 
-const url = process.env.PLINTH_URL;
-assert.ok(url, "PLINTH_URL says where the server is; clients/run starts one");
-const password = "correct horse battery";
-
-/** A client on a device of its own, and the paths that it asked for. */
-function device() {
-  const asked = [];
-  const fetchAndNote = (input, init) => {
-    asked.push(new URL(input.url ?? input).pathname);
-    return fetch(input, init);
-  };
-  const client = createClient(url, "anon", {
-    auth: { autoRefreshToken: false, storageKey: randomUUID() },
-    global: { fetch: fetchAndNote },
-    // Never opened here, but the client asks for one, and Node has one from version 22 on.
-    realtime: { transport: globalThis.WebSocket ?? class {} },
-  });
-  return { ...client, auth: client.auth, asked };
-}
-
-const address = () => `${randomUUID()}@example.com`;
-
-/** Both halves of an answer: nobody reads `data` who has not looked at `error`. */
-function data(answer) {
-  assert.equal(answer.error, null);
-  return answer.data;
-}
+const { url } = await anyServer();
+const device = () => supabase.device(url);
 
 async function signedUp(options) {
   const phone = device();
   const email = address();
   const { session } = data(await phone.auth.signUp({ email, password, options }));
-  return { ...phone, auth: phone.auth, email, session };
+  return { ...phone, email, session };
 }
 
 async function signedIn(email) {
   const laptop = device();
   const { session } = data(await laptop.auth.signInWithPassword({ email, password }));
-  return { ...laptop, auth: laptop.auth, session };
+  return { ...laptop, session };
 }
 
 test("signing up signs in", async () => {
@@ -76,7 +53,7 @@ test("a wrong password and an unknown address are one error", async () => {
   const unknown = await auth.signInWithPassword({ email: address(), password });
 
   for (const { data, error } of [wrong, unknown]) {
-    assert.equal(error.name, "AuthApiError");
+    assert.ok(error instanceof AuthApiError);
     assert.equal(error.code, "invalid_credentials");
     assert.equal(error.status, 400);
     assert.equal(error.message, "Invalid login credentials");
@@ -144,6 +121,17 @@ test("two clients that share a token may refresh at once", async () => {
   const [one, other] = answers.map((answer) => data(answer).session);
   assert.equal(one.refresh_token, other.refresh_token);
   for (const { auth } of tabs) assert.equal(data(await auth.getUser()).user.id, session.user.id);
+});
+
+test("twenty clients that share a token may refresh at once, and get one token", async () => {
+  const { session } = await signedUp();
+  const tabs = Array.from({ length: 20 }, device);
+
+  const answers = await Promise.all(tabs.map(({ auth }) => auth.refreshSession(session)));
+
+  const sessions = answers.map((answer) => data(answer).session);
+  assert.equal(new Set(sessions.map((session) => session.refresh_token)).size, 1);
+  for (const { access_token } of sessions) assert.equal(data(await device().auth.getUser(access_token)).user.id, session.user.id);
 });
 
 test("a refresh token of long ago ends the session", async () => {
@@ -221,17 +209,6 @@ for (const [scope, standing] of [
     const answers = await Promise.all(tokens.map((token) => device().auth.getUser(token)));
     assert.deepEqual(answers.map(({ error }) => error === null), standing);
   });
-}
-
-/** What an authenticator app shows: RFC 6238. */
-function totp(secret, steps = 0) {
-  const bits = [...secret].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
-  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
-  const step = Buffer.alloc(8);
-  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
-  const mac = createHmac("sha1", key).update(step).digest();
-  const number = mac.readUInt32BE(mac[19] & 0xf) & 0x7fffffff;
-  return String(number % 1_000_000).padStart(6, "0");
 }
 
 test("a second factor is added, asked for and removed", async () => {

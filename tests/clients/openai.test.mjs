@@ -1,10 +1,10 @@
 // OpenAI's own SDK, unmodified, against a running Plinth whose model is simulated.
-// PLINTH_URL names it; without one nothing can be tested.
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import OpenAI, { APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError } from 'openai';
+import { anyServer } from './server.mjs';
 
-const url = process.env.PLINTH_URL ?? 'http://127.0.0.1:8080';
+const { url } = await anyServer();
 const model = 'gpt-4o-mini';
 const messages = [{ role: 'user', content: 'How do I sleep better?' }];
 const weather = {

@@ -1,0 +1,83 @@
+// Servers of ours, each with its own database, world and port. They end with the test file that asked for them.
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+
+/** The server that runs already, or one of its own. */
+export async function anyServer() {
+  const url = process.env.PLINTH_URL;
+  return url ? { url } : serve();
+}
+
+/** A server with this configuration: of the shell's, nothing reaches it. */
+export async function serve(configuration = {}) {
+  const binary = process.env.PLINTH;
+  assert.ok(binary, "PLINTH names the binary, PLINTH_URL a server that runs; tests/clients/run knows");
+  const home = mkdtempSync(join(tmpdir(), "clients-"));
+  const log = join(home, "log");
+  const output = openSync(log, "a");
+  const server = spawn(binary, {
+    cwd: home,
+    env: { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...storage(home), ...configuration },
+    stdio: ["ignore", output, output],
+  });
+  server.unref();
+  process.on("exit", (code) => {
+    server.kill("SIGKILL");
+    if (code !== 0) process.stderr.write(troubles(readFileSync(log, "utf8")));
+    rmSync(home, { recursive: true, force: true });
+  });
+
+  const said = (pattern) => readFileSync(log, "utf8").match(pattern)?.[1];
+  await until("the server is ready", async () => {
+    assert.equal(server.exitCode, null, `the server ended:\n${readFileSync(log)}`);
+    const port = said(/"Plinth serves".*"port":(\d+)/);
+    return port && (await fetch(`http://127.0.0.1:${port}/health/ready`).catch(() => null))?.ok;
+  });
+  const url = `http://127.0.0.1:${said(/"Plinth serves".*"port":(\d+)/)}`;
+  const world = said(/Simulated world +(http:\S+?)\/?\n/);
+  return { url, world, mails: mailbox(world), said };
+}
+
+/** What a log says beside what is usual. */
+function troubles(log) {
+  const lines = log.split("\n").filter((line) => line.startsWith("{") && !line.includes('"level":"INFO"'));
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** Where it keeps what it knows. */
+function storage(home) {
+  mkdirSync(join(home, "data"));
+  const { TEST_DATABASE_URL: postgres, TEST_REDIS_URL: redis } = process.env;
+  const kept = redis ? { REDIS_URL: redis } : {};
+  if (!postgres) return kept;
+  const name = `clients_${randomBytes(8).toString("hex")}`;
+  execFileSync("psql", [postgres, "--quiet", "--command", `create database ${name}`]);
+  process.on("exit", () => execFileSync("psql", [postgres, "--quiet", "--command", `drop database ${name} with (force)`]));
+  const url = new URL(postgres);
+  url.pathname = name;
+  return { ...kept, DATABASE_URL: url.href };
+}
+
+/** What was mailed to an address, oldest first, once it is so many. */
+const mailbox = (world) => async (address, count = 1) =>
+  until(`mail number ${count} to ${address}`, async () => {
+    const answer = await fetch(`${world}/mailbox/messages?to=${encodeURIComponent(address)}`);
+    const { messages } = await answer.json();
+    return messages.length >= count && messages.reverse();
+  });
+
+/** What comes true in other processes, as soon as it does. */
+export async function until(what, holds) {
+  const patience = Date.now() + 20_000;
+  while (Date.now() < patience) {
+    const held = await holds();
+    if (held) return held;
+    await pause(25);
+  }
+  assert.fail(`never came true: ${what}`);
+}
