@@ -1,0 +1,146 @@
+// A React page in a real browser: what no HTTP client can say of itself.
+import assert from "node:assert/strict";
+import { after, afterEach, beforeEach, test } from "node:test";
+import { launch } from "./browser/chromium.mjs";
+import { origin, put } from "./browser/page.mjs";
+import { serve } from "./server.mjs";
+import { address, link, password } from "./supabase.mjs";
+
+const site = await origin();
+const { url, mails } = await serve({ AUTH_AUTOCONFIRM: "false", AUTH_PASSKEY_ORIGINS: site.url });
+await put(site, url);
+const browser = await launch();
+after(() => browser.close());
+
+const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+let page;
+beforeEach(async () => {
+  const context = await browser.newContext(phone);
+  context.setDefaultTimeout(15_000);
+  page = await context.newPage();
+});
+afterEach(() => page.context().close());
+
+const press = (name) => page.getByRole("button", { name, exact: true }).click();
+const reads = (text) => page.getByText(text, { exact: true }).waitFor();
+
+/** Types what the form asks for. */
+async function type(email, word = password) {
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password").fill(word);
+}
+
+/** Somebody who signed up on this page and pressed the button of their mail's link, in this browser. */
+async function signedUp() {
+  const email = address();
+  await page.goto(site.url);
+  await type(email);
+  await press("Sign up");
+  await reads("Look into your mail");
+  await page.goto(link((await mails(email))[0]).href);
+  await press("Continue");
+  await reads(`Hello ${email}`);
+  return email;
+}
+
+test("who signs up and presses the button of the mail is signed in, until they sign out", async () => {
+  const email = await signedUp();
+  assert.equal(new URL(page.url()).hash, "");
+
+  await page.reload();
+  await reads(`Hello ${email}`);
+  await press("Sign out");
+  await page.getByLabel("E-mail").waitFor();
+  await page.reload();
+  await page.getByLabel("E-mail").waitFor();
+
+  await type(email, "another password");
+  await press("Sign in");
+  await reads("Refused: invalid_credentials");
+  await type(email);
+  await press("Sign in");
+  await reads(`Hello ${email}`);
+});
+
+test("the page of a mailed link fits a phone, and its button a thumb", async () => {
+  const email = address();
+  await page.goto(site.url);
+  await type(email);
+  await press("Sign up");
+  await reads("Look into your mail");
+  const refused = [];
+  page.on("console", (message) => message.type() === "error" && refused.push(message.text()));
+
+  await page.goto(link((await mails(email))[0]).href);
+
+  const button = await page.getByRole("button", { name: "Continue" }).boundingBox();
+  assert.ok(button.height >= 44, `${button.height} pixels high`);
+  assert.ok(button.x >= 0 && button.x + button.width <= phone.viewport.width);
+  assert.ok(button.y + button.height <= phone.viewport.height);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), phone.viewport.width);
+  assert.equal(await page.evaluate(() => document.scripts.length), 0);
+  assert.deepEqual(refused, []);
+});
+
+/** A fingerprint reader that keeps passkeys, and agrees to everything. */
+async function authenticator(options) {
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("WebAuthn.enable");
+  const usual = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true };
+  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", {
+    options: { ...usual, isUserVerified: true, automaticPresenceSimulation: true, ...options },
+  });
+  return async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials;
+}
+
+test("a passkey is made and signs in, without a name and without a password", async () => {
+  const credentials = await authenticator();
+  const email = await signedUp();
+  await press("Add a passkey");
+  await page.getByText(/^Passkey [0-9a-f-]{36}$/).waitFor();
+  const [made] = await credentials();
+  assert.equal(made.rpId, "localhost");
+  assert.equal(made.isResidentCredential, true);
+  assert.equal((await mails(email, 2))[1].subject, "A passkey was added to your account");
+
+  await press("Sign out");
+  await press("Sign in with a passkey");
+
+  await reads(`Hello ${email}`);
+  assert.equal((await credentials())[0].signCount, made.signCount + 1);
+});
+
+test("an authenticator makes no second passkey of the same user", async () => {
+  const credentials = await authenticator();
+  await signedUp();
+  await press("Add a passkey");
+  await page.getByText(/^Passkey /).waitFor();
+
+  await press("Add a passkey");
+
+  await page.getByText(/^Refused: /).waitFor();
+  assert.equal((await credentials()).length, 1);
+});
+
+test("a passkey of nobody signs nobody in", async () => {
+  const credentials = await authenticator();
+  await signedUp();
+  await press("Add a passkey");
+  await page.getByText(/^Passkey /).waitFor();
+  await page.evaluate(async (url) => {
+    const [name] = Object.keys(localStorage).filter((name) => name.endsWith("-auth-token"));
+    const { access_token } = JSON.parse(localStorage.getItem(name));
+    const headers = { authorization: `Bearer ${access_token}` };
+    const [passkey] = await (await fetch(`${url}/auth/v1/passkeys`, { headers })).json();
+    const { status } = await fetch(`${url}/auth/v1/passkeys/${passkey.id}`, { method: "DELETE", headers });
+    if (status >= 300) throw new Error(`not removed: ${status}`);
+  }, url);
+  assert.equal((await credentials()).length, 1);
+
+  await press("Sign out");
+  await press("Sign in with a passkey");
+
+  await reads("Refused: webauthn_verification_failed");
+  await page.reload();
+  await page.getByLabel("E-mail").waitFor();
+});
