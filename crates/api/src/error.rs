@@ -108,7 +108,7 @@ pub enum Error {
     #[error(
         "An account with this address exists. Sign in to it as usual, then link this provider to it."
     )]
-    AccountLinkRequired,
+    AccountLinkRequired { provider: String, email: String },
     #[error("Identity is already linked to another user")]
     IdentityAlreadyExists,
     #[error("OAuth state is unknown, was used, or belongs to another browser")]
@@ -449,7 +449,7 @@ impl Error {
             (Self::ProviderDisabled, _) => {
                 Kind(S::BAD_REQUEST, "provider_disabled", "Provider disabled")
             }
-            (Self::AccountLinkRequired, _) => Kind(
+            (Self::AccountLinkRequired { .. }, _) => Kind(
                 S::CONFLICT,
                 "account_link_required",
                 "Account has to be linked",
@@ -657,6 +657,10 @@ fn problem(
     match error {
         Error::Invalid(invalid) => body["errors"] = json!(invalid),
         Error::WeakPassword(reasons) => body["weak_password"] = json!({"reasons": reasons}),
+        Error::AccountLinkRequired { provider, email } => {
+            body["provider"] = json!(provider);
+            body["email"] = json!(email);
+        }
         Error::QuotaExceeded { what, resets_at } => {
             body["quota"] = json!(what);
             body["resets_at"] = json!(resets_at);

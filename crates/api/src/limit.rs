@@ -25,6 +25,7 @@ pub enum Action {
     Api,
     SignIn,
     SignInAccount,
+    IdToken,
     SignUp,
     Mail,
     MailSpacing,
@@ -66,7 +67,7 @@ const fn rule(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 14] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     rule(
@@ -74,6 +75,13 @@ pub const RULES: [Rule; 13] = [
         "sign_in_account",
         "e-mail address",
         5,
+        60,
+    ),
+    rule(
+        Action::IdToken,
+        "id_token",
+        "address, signing in with a provider's token",
+        30,
         60,
     ),
     rule(Action::SignUp, "sign_up", "address", 10, 60 * 60),
@@ -309,7 +317,11 @@ fn action_of(request: &Request) -> Option<Action> {
     if request.method() != Method::POST {
         return None;
     }
-    match path.strip_prefix("/auth/v1/")? {
+    let path = path.strip_prefix("/auth/")?;
+    if ["google", "oauth/google", "apple", "oauth/apple"].contains(&path) {
+        return Some(Action::IdToken);
+    }
+    match path.strip_prefix("v1/")? {
         "signup" => Some(Action::SignUp),
         "verify" => Some(Action::Verify),
         "passkeys/authentication/options" | "passkeys/registration/options" => {
@@ -323,6 +335,7 @@ fn action_of(request: &Request) -> Option<Action> {
                 .find_map(|(name, value)| (name == "grant_type").then_some(value));
             match grant.as_deref() {
                 Some("refresh_token") => Some(Action::Refresh),
+                Some("id_token") => Some(Action::IdToken),
                 _ => Some(Action::SignIn),
             }
         }

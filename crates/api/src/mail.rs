@@ -131,6 +131,11 @@ pub enum Mail {
     PasskeyRemoved {
         to: String,
     },
+    /// A provider can sign them in from now on.
+    IdentityLinked {
+        to: String,
+        provider: String,
+    },
     /// Someone signed up with an address that is in use.
     AlreadyRegistered {
         to: String,
@@ -165,6 +170,7 @@ impl Mail {
             | Self::FactorRemoved { to }
             | Self::PasskeyAdded { to }
             | Self::PasskeyRemoved { to }
+            | Self::IdentityLinked { to, .. }
             | Self::AccountDeleted { to } => to,
         }
     }
@@ -181,6 +187,7 @@ impl Mail {
             Self::PasswordChanged { .. } => "password_changed",
             Self::PasskeyAdded { .. } => "passkey_added",
             Self::PasskeyRemoved { .. } => "passkey_removed",
+            Self::IdentityLinked { .. } => "identity_linked",
             Self::AlreadyRegistered { .. } => "already_registered",
             Self::FactorAdded { .. } => "factor_added",
             Self::FactorRemoved { .. } => "factor_removed",
@@ -300,6 +307,13 @@ impl Mail {
                 vec![
                     "A passkey was removed from your account just now: it no longer signs in.".into(),
                     "If that was not you, sign in and change your password.".into(),
+                ],
+            ),
+            Self::IdentityLinked { provider, .. } => (
+                format!("{provider} was linked to your account"),
+                vec![
+                    format!("{provider} was linked to your account just now: it signs you in from now on."),
+                    "If that was not you, sign in, unlink it, and change your password.".into(),
                 ],
             ),
             Self::AlreadyRegistered { .. } => (

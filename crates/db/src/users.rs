@@ -88,8 +88,21 @@ sql! {
          order by created_at desc limit 1"
     }
 
-    /// Makes a user; `None` when the address is confirmed to be someone else's, or the id taken.
-    fn insert(
+    /// Who proved to own this address.
+    pub fn owner(tx: &mut Tx, email: &str) -> Option<(Uuid,)> {
+        "select id from users where email = $email and email_confirmed_at is not null"
+    }
+
+    /// Who claims this address last, proved nothing, and was never let in. Whoever has a role to lose
+    /// proves it by mail.
+    pub fn unproved(tx: &mut Tx, email: &str) -> Option<(Uuid,)> {
+        "select id from users
+         where email = $email and email_confirmed_at is null and last_sign_in_at is null and role = 'authenticated'
+         order by created_at desc, id desc limit 1"
+    }
+
+    /// Makes a user without an identity; `None` when the address is confirmed to be someone else's, or the id taken.
+    pub fn insert(
         tx: &mut Tx, id: Uuid, email: Option<&str>, confirmed_at: Option<Timestamp>, password_hash: Option<&str>,
         role: &str, app_metadata: &Json<Value>, user_metadata: &Json<Value>, is_anonymous: bool, now: Timestamp,
     ) -> Option<User> {
@@ -121,6 +134,11 @@ sql! {
     /// Replaces the password's hash; without one, nobody signs in by password.
     pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: Option<&str>, now: Timestamp) {
         "update users set password_hash = $hash, password_expired_at = null, updated_at = $now where id = $id"
+    }
+
+    /// Is known from now on by more than a session.
+    pub fn settle(tx: &mut Tx, id: Uuid, now: Timestamp) {
+        "update users set is_anonymous = false, updated_at = $now where id = $id"
     }
 
     fn set_email(tx: &mut Tx, id: Uuid, email: &str, confirmed_at: Option<Timestamp>, now: Timestamp) -> bool {
@@ -207,6 +225,24 @@ sql! {
         "insert into identities (id, user_id, provider, issuer, subject, profile, last_sign_in_at, created_at, updated_at)
          values ($id, $user, $provider, $issuer, $subject, $profile, $now, $now, $now)
          on conflict (issuer, subject) do nothing"
+    }
+
+    /// The identity of this subject.
+    pub fn identity(tx: &mut Tx, issuer: &str, subject: &str) -> Option<Identity> {
+        "select {columns} from identities where issuer = $issuer and subject = $subject"
+    }
+
+    /// A user proved an identity to this client of ours. What revokes it there stays with the client
+    /// that it was given to. `false` when it is not this user's any more.
+    pub fn identity_proved(
+        tx: &mut Tx, user: Uuid, issuer: &str, subject: &str, client_id: &str, refresh_token: Option<&[u8]>,
+        profile: &Json<Value>, now: Timestamp,
+    ) -> bool {
+        "update identities
+         set client_id = case when $refresh_token is null and refresh_token is not null then client_id else $client_id end,
+             refresh_token = coalesce($refresh_token, refresh_token), profile = $profile, last_sign_in_at = $now,
+             updated_at = $now
+         where user_id = $user and issuer = $issuer and subject = $subject"
     }
 
     /// Removes every identity but the one that the address is.
@@ -326,11 +362,21 @@ pub async fn create(tx: &mut Tx, new: NewUser<'_>, now: Timestamp) -> Result<Opt
 
 /// The address is proved to be theirs. `false` when it meanwhile became someone else's.
 pub async fn confirm_email(tx: &mut Tx, id: Uuid, email: &str, now: Timestamp) -> Result<bool> {
-    let confirmed = confirm(tx, id, now).await?;
+    let confirmed = match confirm(tx, id, now).await {
+        // In the same moment.
+        Err(e) if e.is_unique_violation() => false,
+        confirmed => confirmed?,
+    };
     if confirmed {
         set_profile(tx, id, "email", &email_profile(id, email, true), now).await?;
     }
     Ok(confirmed)
+}
+
+/// Gives a user who has no address this one, which a provider vouches for. `false` when it is
+/// confirmed to be someone else's.
+pub async fn take_email(tx: &mut Tx, id: Uuid, email: &str, now: Timestamp) -> Result<bool> {
+    move_to(tx, id, email, Some(now), now).await
 }
 
 /// Gives a user another address, proved to be theirs or not. `false` when it is confirmed to be someone else's.
@@ -341,12 +387,8 @@ pub async fn change_email(
     confirmed_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<bool> {
-    match set_email(tx, id, email, confirmed_at, now).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(false),
-        // Another took it in the same moment.
-        Err(e) if e.is_unique_violation() => return Ok(false),
-        Err(e) => return Err(e),
+    if !move_to(tx, id, email, confirmed_at, now).await? {
+        return Ok(false);
     }
     let profile = email_profile(id, email, confirmed_at.is_some());
     if !set_profile(tx, id, "email", &profile, now).await? {
@@ -364,6 +406,20 @@ pub async fn change_email(
         .await?;
     }
     Ok(true)
+}
+
+async fn move_to(
+    tx: &mut Tx,
+    id: Uuid,
+    email: &str,
+    confirmed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool> {
+    match set_email(tx, id, email, confirmed_at, now).await {
+        // Another took it in the same moment.
+        Err(e) if e.is_unique_violation() => Ok(false),
+        moved => moved,
+    }
 }
 
 /// Leaves of a user the id, and what others have under it: no name, no way in. `false` when it is so.

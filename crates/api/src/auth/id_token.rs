@@ -41,6 +41,8 @@ pub struct Claims {
     pub expires_at: Timestamp,
     /// When they last proved to the provider who they are, where it says so.
     pub authenticated_at: Option<Timestamp>,
+    /// Which of their sign-ins at the provider it is of, as far as it tells.
+    pub session: Option<String>,
 }
 
 /// Why a token is not believed: for the log, not for who sent it.
@@ -118,7 +120,9 @@ pub fn verify(
         return Err(Refused::Issuer);
     }
     let audience = audience(&claims, &provider.audiences)?;
-    let expires_at = times(&claims, provider.max_age, now)?;
+    // A bearer is good for as long as it says; what signs in was made for this.
+    let max_age = provider.max_age.filter(|_| !besides.is_bearer);
+    let times = times(&claims, max_age, now)?;
     if !besides.is_bearer {
         nonce(&claims, besides.nonce)?;
     }
@@ -130,7 +134,7 @@ pub fn verify(
     if subject.is_empty() || subject.len() > 255 || subject.chars().any(char::is_control) {
         return Err(Refused::Subject);
     }
-    Ok(read(&claims, provider, subject, audience, expires_at))
+    Ok(read(&claims, provider, subject, audience, times))
 }
 
 /// `aud` names a client of ours, and `azp`, which asked for the token, is one too.
@@ -148,8 +152,12 @@ fn audience(claims: &Value, ours: &[String]) -> Result<String, Refused> {
     found.map(ToOwned::to_owned).ok_or(Refused::Audience)
 }
 
-/// Gives when the token expires.
-fn times(claims: &Value, max_age: Option<Duration>, now: Timestamp) -> Result<Timestamp, Refused> {
+/// Gives when the token was issued, and when it expires.
+fn times(
+    claims: &Value,
+    max_age: Option<Duration>,
+    now: Timestamp,
+) -> Result<(Timestamp, Timestamp), Refused> {
     let now = now.unix();
     // Some write seconds with a fraction; nobody's token lives beyond what a time can say.
     let seconds = |name: &str| claims[name].as_f64().map(|s| s.clamp(0.0, 1e11) as i64);
@@ -162,7 +170,7 @@ fn times(claims: &Value, max_age: Option<Duration>, now: Timestamp) -> Result<Ti
     if issued < oldest || !begun {
         return Err(Refused::IssuedAt);
     }
-    Ok(Timestamp::from_unix(expires))
+    Ok((Timestamp::from_unix(issued), Timestamp::from_unix(expires)))
 }
 
 /// Raw or hashed, as the client gave it to the provider; one that is in the token has to be known.
@@ -203,7 +211,7 @@ fn read(
     provider: &Provider,
     subject: &str,
     audience: String,
-    expires_at: Timestamp,
+    (issued_at, expires_at): (Timestamp, Timestamp),
 ) -> Claims {
     let word = |name: &str| claims[name].as_str();
     let email = word("email").and_then(normalise_email);
@@ -214,7 +222,9 @@ fn read(
         (one, other) => one.or(other).map(ToOwned::to_owned),
     };
     let picture = word("picture").or(word("profile_image_url"));
-    let auth_time = claims["auth_time"].as_i64();
+    let authenticated_at = proved_at(claims).map(|at| at.min(issued_at));
+    let session = word("session_id").or(word("sid")).map(ToOwned::to_owned);
+    let session = session.or(authenticated_at.map(|at| at.unix().to_string()));
     Claims {
         provider: provider.name,
         issuer: provider.issuer().to_owned(),
@@ -234,10 +244,20 @@ fn read(
         is_anonymous: is_true(&claims["is_anonymous"])
             || claims["firebase"]["sign_in_provider"] == "anonymous",
         expires_at,
-        authenticated_at: auth_time
-            .filter(|at| (0..100_000_000_000).contains(at))
-            .map(Timestamp::from_unix),
+        authenticated_at,
+        session: session.or(Some(issued_at.unix().to_string())),
     }
+}
+
+/// `auth_time`, or in Supabase's tokens the newest proof of `amr`.
+fn proved_at(claims: &Value) -> Option<Timestamp> {
+    let proofs = claims["amr"].as_array().into_iter().flatten();
+    let proofs = proofs.filter(|proof| proof["method"] != "token_refresh");
+    let newest = proofs.filter_map(|proof| proof["timestamp"].as_i64()).max();
+    let at = claims["auth_time"].as_i64().or(newest)?;
+    (0..100_000_000_000)
+        .contains(&at)
+        .then(|| Timestamp::from_unix(at))
 }
 
 fn authoritative(authority: Authority, claims: &Value, email: &str) -> bool {

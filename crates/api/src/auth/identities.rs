@@ -69,7 +69,7 @@ fn lets_in(user: &User, identity: &Identity) -> bool {
 }
 
 /// What `app_metadata` says of them.
-fn providers(identities: &[Identity]) -> Value {
+pub fn providers(identities: &[Identity]) -> Value {
     let mut names: Vec<&str> = vec![];
     for identity in identities {
         if !names.contains(&&*identity.provider) {

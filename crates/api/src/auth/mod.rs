@@ -16,11 +16,11 @@ mod deletion;
 mod device;
 mod email_change;
 mod factors;
+mod federation;
 #[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
 mod foreign_hash;
 mod history;
-#[allow(dead_code, reason = "what signs in with it is to come")]
 pub mod id_token;
 mod identities;
 mod invite;
@@ -30,7 +30,9 @@ mod key_file;
 pub mod keys;
 mod leave;
 mod link;
+mod linking;
 mod logout;
+mod native;
 mod otp;
 pub mod passkeys;
 pub mod password;
@@ -66,6 +68,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(reauthenticate::routes())
         .merge(invite::routes())
         .merge(token::routes())
+        .merge(native::routes())
         .merge(user::routes())
         .merge(identities::routes())
         .merge(leave::routes())

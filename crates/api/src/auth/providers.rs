@@ -10,7 +10,7 @@ use url::Url;
 /// Others' sign-in.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
-#[command(next_help_heading = "Sign-in with others (checked, but nothing signs in by it yet)")]
+#[command(next_help_heading = "Sign-in with others")]
 pub struct Config {
     /// Client ids of Google that tokens may be made for: web, iOS, Android. The first is the web's.
     #[arg(long, value_delimiter = ',', visible_alias = "google-client-ids")]
@@ -88,9 +88,6 @@ pub struct Config {
 impl Config {
     pub fn check(&self, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
         let configured = [
-            ("GOOGLE_CLIENT_ID", !self.google_client_id.is_empty()),
-            ("APPLE_CLIENT_ID", !self.apple_client_id.is_empty()),
-            ("ISSUER_URL", self.issuer_url.is_some()),
             ("FIREBASE_PROJECT_ID", self.firebase_project_id.is_some()),
             ("SUPABASE_URL", self.supabase_url.is_some()),
         ];

@@ -41,6 +41,9 @@ pub struct Response {
     pub provider_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_refresh_token: Option<String>,
+    /// Of a sign-in with an ID token: whether it made the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_new: Option<bool>,
 }
 
 impl IntoResponse for Response {
@@ -311,5 +314,6 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
         user: UserBody::load(&app.db, user).await?,
         provider_token: None,
         provider_refresh_token: None,
+        is_new: None,
     })
 }

@@ -1,10 +1,10 @@
-use super::{audit, normalise_email, pkce, refresh, session};
+use super::{audit, native, native::IdTokenGrant, normalise_email, pkce, refresh, session};
 use crate::{
     App, Error, Result,
-    extract::{self, Json, Query},
+    extract::{self, Auth, Json, Query},
     limit::Action,
 };
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +16,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 #[derive(Deserialize, IntoParams)]
 struct Grant {
-    /// `password`, `refresh_token` or `pkce`.
+    /// `password`, `refresh_token`, `id_token` or `pkce`.
     #[serde(default)]
     grant_type: String,
 }
@@ -48,11 +48,13 @@ enum AnyGrant {
     Password(PasswordGrant),
     #[schema(title = "refresh_token")]
     RefreshToken(RefreshTokenGrant),
+    #[schema(title = "id_token")]
+    IdToken(IdTokenGrant),
     #[schema(title = "pkce")]
     Pkce(PkceGrant),
 }
 
-/// Sign in, refresh, or exchange the code of a redirect. A refresh token is good for one use; used twice at the same moment, or when
+/// Sign in, with a provider's ID token too, refresh, or exchange the code of a redirect. A refresh token is good for one use; used twice at the same moment, or when
 /// the answer was lost, it gives the same new one.
 #[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(Grant), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
 async fn token(
@@ -70,12 +72,30 @@ async fn token(
             let Json::<RefreshTokenGrant>(given) = extract::json(request, &app).await?;
             refresh::refresh(&app, &given.refresh_token, &client).await
         }
+        "id_token" => id_token(&app, request, &client).await,
         "pkce" => {
             let Json::<PkceGrant>(given) = extract::json(request, &app).await?;
             pkce::exchange(&app, &given.auth_code, &given.code_verifier, &client).await
         }
         _ => Err(Error::UnsupportedGrantType),
     }
+}
+
+/// Who links it shows besides who they are; of who signs in, no token is looked at.
+async fn id_token(
+    app: &App,
+    request: Request,
+    client: &session::Client,
+) -> Result<session::Response> {
+    let (parts, body) = request.into_parts();
+    let mut asking = parts.clone();
+    let request = Request::from_parts(parts, body);
+    let Json::<IdTokenGrant>(grant) = extract::json(request, app).await?;
+    if !grant.links() {
+        return native::sign_in(app, &grant, client).await;
+    }
+    let auth = Auth::from_request_parts(&mut asking, app).await?;
+    native::link(app, &grant, &auth, client).await
 }
 
 /// An unknown address, a wrong password and a user without one read alike and take as long.

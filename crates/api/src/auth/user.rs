@@ -90,7 +90,7 @@ async fn put(
         // A code by mail stands for a fresh sign-in, not for a second factor.
         step_up::require_second_factor(&app, &auth)?;
         // Who is anonymous has nothing to sign in with anew.
-        if !proved && user.email.is_some() {
+        if !proved && !user.is_anonymous {
             step_up::require(&app, &auth)?;
         }
         app.limits.check_mail(email).await?;

@@ -185,7 +185,7 @@ fn who_names_another_issuer_hears_that_nobody_signs_in_by_it() {
             // Set by Replit in every program.
             ("REPL_ID", "1"),
         ]),
-        ["GOOGLE_CLIENT_ID", "FIREBASE_PROJECT_ID"]
+        ["FIREBASE_PROJECT_ID"]
     );
 }
 

@@ -48,6 +48,7 @@ fn the_table_is_what_the_contract_says() {
             "api 100/900",
             "sign_in 10/60",
             "sign_in_account 5/60",
+            "id_token 30/60",
             "sign_up 10/3600",
             "mail 3/3600",
             "mail_spacing 1/60",
@@ -124,7 +125,7 @@ async fn who_waits_as_long_as_told_is_answered_and_in_the_end_has_it_all_again()
 async fn each_kind_of_request_has_its_own_count() {
     let test = instance(&[(
         "RATE_LIMITS",
-        "sign_in=2/60,sign_up=1/60,refresh=3/60,verify=4/60,api=5/60",
+        "sign_in=2/60,sign_up=1/60,refresh=3/60,verify=4/60,api=5/60,id_token=6/60",
     )])
     .await;
     let passed = async |method: Method, path: &str| {
@@ -147,6 +148,13 @@ async fn each_kind_of_request_has_its_own_count() {
         3
     );
     assert_eq!(passed(Method::POST, "/auth/v1/verify").await, 4);
+    assert_eq!(
+        passed(Method::POST, "/auth/v1/token?grant_type=id_token").await,
+        6
+    );
+    for spent in ["/auth/google", "/auth/oauth/apple"] {
+        assert_eq!(passed(Method::POST, spent).await, 0, "{spent}: the same");
+    }
     assert_eq!(passed(Method::GET, "/api/usage").await, 5);
     for unlimited in [
         "/health",

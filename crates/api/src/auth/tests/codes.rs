@@ -128,7 +128,7 @@ both_engines! {
         assert_eq!(test.mails_waiting().await, 3);
     }
 
-    /// Invariant 8: a sign-up that was prepared for her leaves its maker nothing.
+    /// Invariant 8; T4: a sign-up that was prepared for her leaves its maker nothing.
     async fn a_code_that_signs_in_leaves_nothing_of_another_claimant(engine: Engine) {
         for (path, r#type) in [(OTP, "magiclink"), (RECOVER, "recovery")] {
             let test = Test::with(engine, CONFIRMING).await;
@@ -148,7 +148,7 @@ both_engines! {
         }
     }
 
-    /// Invariant 7: the newest code is that of the attacker's request, and what they said goes.
+    /// Invariant 7; T5: the newest code is that of the attacker's request, and what they said goes.
     async fn a_code_keeps_nothing_that_another_said_of_its_address(engine: Engine) {
         let test = Test::new(engine).await;
         test.post("", OTP, json!({"email": "ada@example.com", "data": {"name": "Ada"}})).await;

@@ -20,7 +20,7 @@ impl Test {
         id.to_string()
     }
 
-    async fn identities(&self, person: &Person) -> Vec<(String, String)> {
+    pub async fn identities(&self, person: &Person) -> Vec<(String, String)> {
         let user = self.get(&person.token, USER).await.json();
         let one = |identity: &Value| {
             let text = |name: &str| identity[name].as_str().unwrap().to_owned();
