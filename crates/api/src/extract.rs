@@ -1,7 +1,7 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
 use crate::{
     App, Error, Result,
-    auth::{access, service_role, step_up},
+    auth::{access, service_role, session::Client, step_up},
     error::Invalid,
 };
 use axum::{
@@ -201,8 +201,9 @@ pub struct Auth {
 impl FromRequestParts<App> for Auth {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let Ok(client) = Client::from_request_parts(parts, app).await;
         let bearer = bearer(&parts.headers).ok_or(Error::NoToken)?;
-        access::authenticate(app, bearer).await
+        access::authenticate(app, bearer, &client).await
     }
 }
 
@@ -217,6 +218,7 @@ pub struct Admin {
 impl FromRequestParts<App> for Admin {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let Ok(client) = Client::from_request_parts(parts, app).await;
         let bearer = bearer(&parts.headers);
         let apikey = parts
             .headers
@@ -227,7 +229,7 @@ impl FromRequestParts<App> for Admin {
         if [bearer, apikey].into_iter().flatten().any(is_key) {
             return Ok(Self { user: None });
         }
-        let auth = access::authenticate(app, bearer.ok_or(Error::NoToken)?).await?;
+        let auth = access::authenticate(app, bearer.ok_or(Error::NoToken)?, &client).await?;
         // What the row says now, not what the token said when it was made.
         let user = db::users::by_id(&app.db, auth.user).await?;
         let user = user.filter(|user| user.role == "admin");

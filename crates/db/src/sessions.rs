@@ -42,7 +42,50 @@ row! {
     }
 }
 
+row! {
+    /// What a request needs to know of the session that another issuer's token is of.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct ForeignStanding {
+        pub user_id: Uuid,
+        pub last_seen_at: Timestamp,
+        pub revoked_at: Option<Timestamp>,
+        pub banned_until: Option<Timestamp>,
+        /// Whether the user has a factor that counts.
+        pub second_factor: bool,
+    }
+}
+
 sql! {
+    /// The same of another issuer's tokens, as long as the identity is its user's.
+    pub fn foreign_standing(db: &Db, id: Uuid, issuer: &str, subject: &str) -> Option<ForeignStanding> {
+        "select s.user_id, s.last_seen_at, s.revoked_at, u.banned_until,
+                exists (select 1 from mfa_factors f where f.user_id = s.user_id and f.status = 'verified') as second_factor
+         from sessions s join users u on u.id = s.user_id
+              join identities i on i.user_id = s.user_id and i.issuer = $issuer and i.subject = $subject
+         where s.id = $id"
+    }
+
+    fn insert_foreign(
+        tx: &mut Tx, id: Uuid, user: Uuid, issuer: &str, refresh_secret: &[u8], amr: &Json<Value>, ip: Option<&str>,
+        user_agent: Option<&str>, authenticated_at: Timestamp, idle_expires_at: Timestamp, absolute_expires_at: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        "insert into sessions (id, user_id, issuer, refresh_secret, refresh_counter, acked_counter, rotated_at, aal, amr, ip,
+                               user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at, authenticated_at)
+         values ($id, $user, $issuer, $refresh_secret, 1, 0, $now, 'aal1', $amr, $ip,
+                 $user_agent, $now, $idle_expires_at, $absolute_expires_at, $now, $authenticated_at)
+         on conflict (id) do update
+         set revoked_at = null, revoke_reason = null, last_seen_at = $now, idle_expires_at = $idle_expires_at,
+             absolute_expires_at = $absolute_expires_at, authenticated_at = $authenticated_at
+         where sessions.user_id = $user and sessions.revoked_at < $authenticated_at"
+    }
+
+    /// It is in use.
+    pub fn seen(tx: &mut Tx, id: Uuid, idle_expires_at: Timestamp, absolute_expires_at: Timestamp, now: Timestamp) {
+        "update sessions set last_seen_at = $now, idle_expires_at = $idle_expires_at, absolute_expires_at = $absolute_expires_at
+         where id = $id"
+    }
+
     /// Whether a session still stands, with its user's standing. Read on every authenticated request,
     /// so that a revocation counts at once on every instance.
     pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
@@ -140,9 +183,9 @@ sql! {
          order by id desc limit $limit"
     }
 
-    /// Forgets sessions that expired before `before`.
+    /// Forgets sessions that expired before `before`; not that one was ended whose issuer may go on.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
-        "delete from sessions where idle_expires_at < $before"
+        "delete from sessions where idle_expires_at < $before and (issuer is null or revoked_at is null)"
     }
 }
 
@@ -176,6 +219,50 @@ pub async fn create(tx: &mut Tx, new: NewSession<'_>, now: Timestamp) -> Result<
         &amr,
         new.ip,
         new.user_agent,
+        new.idle_expires_at,
+        new.absolute_expires_at,
+        now,
+    )
+    .await
+}
+
+/// What a sign-in at another issuer brings.
+#[derive(Debug, Clone)]
+pub struct NewForeign<'a> {
+    /// The same for the same sign-in.
+    pub id: Uuid,
+    /// Who signed in.
+    pub user: Uuid,
+    /// Where.
+    pub issuer: &'a str,
+    /// Random: nobody is given a refresh token.
+    pub refresh_secret: &'a [u8],
+    /// Where from.
+    pub ip: Option<&'a str>,
+    /// With what.
+    pub user_agent: Option<&'a str>,
+    /// When they proved there who they are.
+    pub authenticated_at: Timestamp,
+    /// Ends when not used until then.
+    pub idle_expires_at: Timestamp,
+    /// What grows out of it ends then at the latest.
+    pub absolute_expires_at: Timestamp,
+}
+
+/// Makes a session of a sign-in at another issuer, or lets one that was ended stand again, where they
+/// proved who they are since. `false` when it stands, or is another user's.
+pub async fn begin_foreign(tx: &mut Tx, new: NewForeign<'_>, now: Timestamp) -> Result<bool> {
+    let proof = serde_json::json!({"method": "oauth", "timestamp": new.authenticated_at.unix()});
+    insert_foreign(
+        tx,
+        new.id,
+        new.user,
+        new.issuer,
+        new.refresh_secret,
+        &Json(serde_json::json!([proof])),
+        new.ip,
+        new.user_agent,
+        new.authenticated_at,
         new.idle_expires_at,
         new.absolute_expires_at,
         now,

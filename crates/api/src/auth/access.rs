@@ -1,5 +1,6 @@
 //! Access tokens: JWTs, ES256 unless the operator brings RSA keys, that anyone can verify offline through the JWKS, and that we check
 //! against their session besides, so that a sign-out counts at once.
+use super::{foreign, session::Client};
 use crate::{App, Error, Result, extract::Auth};
 use anyhow::Context;
 use db::users::User;
@@ -78,8 +79,11 @@ pub fn issue(app: &App, user: &User, session: &db::sessions::Session) -> Result<
     Ok((token, exp))
 }
 
-/// Who bears this token, if it is ours, in time, and its session stands.
-pub async fn authenticate(app: &App, token: &str) -> Result<Auth> {
+/// Who bears this token, if it is ours or an issuer's whom we trust, in time, and its session stands.
+pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Auth> {
+    if let Some(provider) = foreign::issuer(app, token) {
+        return foreign::authenticate(app, token, provider, client).await;
+    }
     let claims = verify(app, token).ok_or(Error::InvalidToken)?;
     let now = app.now();
     let standing = db::sessions::standing(&app.db, claims.session_id).await?;

@@ -62,7 +62,6 @@ pub async fn sign_in(
 }
 
 /// The same for a token that its issuer made for every request.
-#[expect(dead_code, reason = "bearers of other issuers are to come")]
 pub async fn bear(
     app: &App,
     tx: &mut Tx,

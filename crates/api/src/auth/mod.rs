@@ -19,6 +19,7 @@ mod factors;
 mod federation;
 #[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
+mod foreign;
 mod foreign_hash;
 mod history;
 pub mod id_token;
@@ -44,7 +45,7 @@ mod reauthenticate;
 pub mod redirect;
 mod refresh;
 pub mod service_role;
-mod session;
+pub mod session;
 mod sessions;
 mod settings;
 mod signup;
@@ -188,7 +189,7 @@ impl Config {
                 "Name in AUTH_JWT_KEYS_FILE a file with a JWK set of private keys, {\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", …}]}.",
             ));
         }
-        self.providers.check(problems, warnings);
+        self.providers.check(problems);
         self.passkeys.check(problems);
         if !production {
             return;

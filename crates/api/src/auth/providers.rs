@@ -86,18 +86,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn check(&self, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
-        let configured = [
-            ("FIREBASE_PROJECT_ID", self.firebase_project_id.is_some()),
-            ("SUPABASE_URL", self.supabase_url.is_some()),
-        ];
-        for (variable, _) in configured.into_iter().filter(|(_, given)| *given) {
-            warnings.push(Problem::new(
-                variable,
-                "is set, but nobody can sign in by it yet",
-                "Leave it out: the tokens of other issuers are refused.",
-            ));
-        }
+    pub fn check(&self, problems: &mut Vec<Problem>) {
         // The other way round is how every program on Replit starts.
         if self.issuer_url.is_some() && self.repl_id.is_none() {
             problems.push(Problem::new(
@@ -188,6 +177,12 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// Whether what it signs is taken for one request after the other. What Google and Apple make signs in
+    /// once: it says nothing of a session there.
+    pub fn makes_bearers(&self) -> bool {
+        ["firebase", "supabase", "oidc"].contains(&self.name)
+    }
+
     /// The one that identities are kept under.
     pub fn issuer(&self) -> &str {
         self.issuers.first().map_or("", String::as_str)

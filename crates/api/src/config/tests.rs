@@ -177,19 +177,6 @@ fn two_names_of_one_list_are_put_together_the_first_name_first() {
 }
 
 #[test]
-fn who_names_another_issuer_hears_that_nobody_signs_in_by_it() {
-    assert_eq!(
-        warned(&[
-            ("FIREBASE_PROJECT_ID", "plinth"),
-            ("GOOGLE_CLIENT_ID", "web,ios"),
-            // Set by Replit in every program.
-            ("REPL_ID", "1"),
-        ]),
-        ["FIREBASE_PROJECT_ID"]
-    );
-}
-
-#[test]
 fn a_value_may_stand_in_a_file() {
     let folder = std::env::temp_dir();
     let file = folder.join(format!("plinth-secret-{}", std::process::id()));

@@ -38,6 +38,9 @@ impl Federated {
             ("APPLE_JWKS_URL", &keys),
             ("ISSUER_URL", &issuer.url),
             ("REPL_ID", "program"),
+            ("FIREBASE_PROJECT_ID", "plinth"),
+            ("FIREBASE_JWKS_URL", &keys),
+            ("SUPABASE_URL", &issuer.url),
         ];
         let variables = [&providers[..], more].concat();
         Self {
@@ -53,6 +56,7 @@ impl Federated {
         let (issuer, audience) = match provider {
             "google" => (GOOGLE, "ios"),
             "apple" => (APPLE, "app"),
+            "firebase" => ("https://securetoken.google.com/plinth", "plinth"),
             _ => (&*self.issuer.url, "program"),
         };
         let mut whole = json!({"iss": issuer, "aud": audience, "iat": now, "exp": now + 3600});

@@ -54,6 +54,7 @@ impl Issuer {
         let router = Router::new()
             .route("/keys", get(keys))
             .route("/auth/keys", get(keys))
+            .route("/auth/v1/.well-known/jwks.json", get(keys))
             .route(
                 "/.well-known/openid-configuration",
                 get(|State(p): State<Arc<Published>>| async move {

@@ -17,6 +17,7 @@ mod email_change;
 mod factors;
 mod federated;
 mod flows;
+mod foreign;
 mod id_token;
 mod identities;
 mod invite;

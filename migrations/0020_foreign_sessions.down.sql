@@ -1,0 +1,2 @@
+delete from sessions where issuer is not null;
+alter table sessions drop column issuer;

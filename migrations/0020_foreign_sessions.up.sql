@@ -1,0 +1,2 @@
+-- Whose tokens open it, where they are not ours.
+alter table sessions add column issuer text;
