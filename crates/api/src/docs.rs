@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use utoipa::openapi::{
     ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
     SecurityRequirement,
-    security::{Http, HttpAuthScheme, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::Config;
@@ -35,17 +35,18 @@ pub fn description() -> OpenApi {
             .description(Some("Sign-in in the words of GoTrue, chat in OpenAI's and our own, subscriptions from Stripe and RevenueCat. Errors are RFC 9457 problem documents with a stable `code`; under /v1 they have OpenAI's shape."))
             .license(Some(License::new("MIT OR Apache-2.0")))
             .build())
-        .security(Some([SecurityRequirement::new("access_token", Vec::<String>::new())]))
+        .security(Some(["access_token", "cookie"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()))))
         .build();
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some("The access_token of a session"))
         .build();
-    description
-        .components
-        .get_or_insert_default()
-        .add_security_scheme("access_token", SecurityScheme::Http(scheme));
+    let cookie = "The same in a browser that signed in with X-Session-Transport: cookie; over plain http without the __Host-";
+    let cookie = ApiKeyValue::with_description("__Host-plinth-access", cookie);
+    let components = description.components.get_or_insert_default();
+    components.add_security_scheme("access_token", SecurityScheme::Http(scheme));
+    components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     description
 }
 

@@ -34,6 +34,10 @@ pub enum Error {
     InvalidToken,
     #[error("The session of this token has ended. Sign in again.")]
     SessionEnded,
+    #[error(
+        "A request with cookies has to come from a page of this site: its Origin is missing, or is not one of ALLOWED_ORIGINS."
+    )]
+    CrossSiteRequest,
     #[error("This needs more rights than the token has.")]
     Forbidden,
     #[error("User not allowed")]
@@ -300,6 +304,9 @@ impl Error {
                 Kind(S::UNAUTHORIZED, "invalid_api_key", "Invalid token")
             }
             (Self::SessionEnded, _) => Kind(S::UNAUTHORIZED, "session_ended", "Invalid token"),
+            (Self::CrossSiteRequest, _) => {
+                Kind(S::FORBIDDEN, "cross_site_request", "Cross-site request")
+            }
             (Self::Forbidden, _) => Kind(S::FORBIDDEN, "forbidden", "Forbidden"),
             (Self::NotAdmin, _) => Kind(S::FORBIDDEN, "not_admin", "Not an admin"),
             (Self::ReauthenticationNeeded { .. }, _) => {
@@ -673,9 +680,11 @@ fn problem(
 fn openai(error: &Error, code: &str, detail: &str) -> Value {
     let kind = match error {
         Error::NoToken | Error::InvalidToken | Error::SessionEnded => "authentication_error",
-        Error::Forbidden | Error::NotAdmin | Error::UserBanned | Error::ModelNotInPlan { .. } => {
-            "permission_error"
-        }
+        Error::Forbidden
+        | Error::NotAdmin
+        | Error::UserBanned
+        | Error::CrossSiteRequest
+        | Error::ModelNotInPlan { .. } => "permission_error",
         Error::RateLimited { .. } => "requests",
         Error::QuotaExceeded { .. } => "insufficient_quota",
         error if error.status(Dialect::OpenAi).is_server_error() => "server_error",

@@ -1,7 +1,7 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
 use crate::{
     App, Error, Result,
-    auth::{access, service_role, session::Client, step_up},
+    auth::{access, cookies::Cookies, service_role, session::Client, step_up},
     error::Invalid,
 };
 use axum::{
@@ -202,8 +202,8 @@ impl FromRequestParts<App> for Auth {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let Ok(client) = Client::from_request_parts(parts, app).await;
-        let bearer = bearer(&parts.headers).ok_or(Error::NoToken)?;
-        access::authenticate(app, bearer, &client).await
+        let token = token(parts)?.ok_or(Error::NoToken)?;
+        access::authenticate(app, token, &client).await
     }
 }
 
@@ -229,7 +229,7 @@ impl FromRequestParts<App> for Admin {
         if [bearer, apikey].into_iter().flatten().any(is_key) {
             return Ok(Self { user: None });
         }
-        let auth = access::authenticate(app, bearer.ok_or(Error::NoToken)?, &client).await?;
+        let auth = access::authenticate(app, token(parts)?.ok_or(Error::NoToken)?, &client).await?;
         // What the row says now, not what the token said when it was made.
         let user = db::users::by_id(&app.db, auth.user).await?;
         let user = user.filter(|user| user.role == "admin");
@@ -238,6 +238,14 @@ impl FromRequestParts<App> for Admin {
         Ok(Self {
             user: Some(user.id),
         })
+    }
+}
+
+/// The access token of a request: of its header, else of its cookie.
+fn token(parts: &Parts) -> Result<Option<&str>> {
+    match (bearer(&parts.headers), parts.extensions.get::<Cookies>()) {
+        (None, Some(cookies)) => cookies.access(),
+        (bearer, _) => Ok(bearer),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way of a request through the layers, outermost first, and what each is for.
 use crate::{
-    App, Error,
+    App, Error, Result,
+    auth::{cookies::Cookies, session::SignedIn},
     config::{Problem, some_seconds},
     error::{Dialect, Refusal},
 };
@@ -102,7 +103,8 @@ impl Config {
         }
     }
 
-    fn admits(&self, production: bool, origin: &str) -> bool {
+    /// Whether pages of this origin may ask with credentials.
+    pub fn admits(&self, production: bool, origin: &str) -> bool {
         let listed = self.allowed_origins.iter().any(|allowed| allowed == origin);
         listed || (!production && url::Url::parse(origin).is_ok_and(|url| is_loopback(&url)))
     }
@@ -175,10 +177,17 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let method = method_label(request.method());
     address::resolve(&app, &mut request);
     request.extensions_mut().insert(RequestId(id.clone()));
+    let cookies = Cookies::of(&app, request.method(), request.headers());
+    if cookies.concern() {
+        request.extensions_mut().insert(cookies.clone());
+    }
 
     let span = tracing::info_span!("request", request_id = %id, method, route = %route, flow = flow.label());
     let counted = crate::telemetry::requests::begin(method, route, flow);
     let mut response = next.run(request).instrument(span.clone()).await;
+    if let Err(error) = hand_over(&app, &cookies, &mut response) {
+        response = keep_headers(response, error.into_response());
+    }
     let refusal = response.extensions().get::<Refusal>().cloned();
     if let Some(Refusal(error)) = &refusal {
         let _entered = span.enter();
@@ -196,6 +205,14 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     );
     headers(&app, &mut response, &id, &path);
     response
+}
+
+/// A session goes to its client as that one wants it: nobody further in knows the request.
+fn hand_over(app: &App, cookies: &Cookies, response: &mut Response) -> Result<()> {
+    if let Some(SignedIn(session)) = response.extensions_mut().remove() {
+        cookies.deliver(app, response, &session)?;
+    }
+    cookies.take_away(app, response)
 }
 
 /// A rendered refusal keeps what inner layers said: CORS, limits, `Allow`.

@@ -15,7 +15,7 @@ pub const TYPE: &str = "at+jwt";
 pub const AUDIENCE: &str = "authenticated";
 
 /// GoTrue's claims, and `rtc`: the refresh counter this token was issued with.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claims {
     pub iss: String,
     pub aud: String,
@@ -42,15 +42,15 @@ pub fn issuer(app: &App) -> String {
     format!("{}/auth/v1", app.public_url())
 }
 
-/// Signs a token for a session as it stands; gives it with its expiry, in seconds since 1970.
-pub fn issue(app: &App, user: &User, session: &db::sessions::Session) -> Result<(String, i64)> {
+/// What a token says of a session as it stands.
+pub fn claims(app: &App, user: &User, session: &db::sessions::Session) -> Claims {
     let now = app.now();
     // A session that rests or ends sooner takes its tokens with it.
     let exp = (now + app.config.auth.auth_access_ttl)
         .min(session.idle_expires_at)
         .min(session.absolute_expires_at)
         .unix();
-    let claims = Claims {
+    Claims {
         iss: issuer(app),
         aud: AUDIENCE.into(),
         sub: user.id,
@@ -68,15 +68,31 @@ pub fn issue(app: &App, user: &User, session: &db::sessions::Session) -> Result<
         app_metadata: user.app_metadata.0.clone(),
         user_metadata: user.user_metadata.0.clone(),
         is_anonymous: user.is_anonymous,
-    };
+    }
+}
+
+impl Claims {
+    /// The same without what users and admins write: browsers drop a cookie of more than 4 KiB without a
+    /// word, and nobody reads it there but us.
+    pub fn for_a_cookie(&self) -> Self {
+        let none = || Value::Object(serde_json::Map::new());
+        Self {
+            app_metadata: none(),
+            user_metadata: none(),
+            ..self.clone()
+        }
+    }
+}
+
+pub fn sign(app: &App, claims: &Claims) -> Result<String> {
     let header = Header {
         typ: Some(TYPE.into()),
         kid: Some(app.keys.active_kid.clone()),
         ..Header::new(app.keys.alg)
     };
-    let token = jsonwebtoken::encode(&header, &claims, &app.keys.signing)
+    let token = jsonwebtoken::encode(&header, claims, &app.keys.signing)
         .context("signing an access token")?;
-    Ok((token, exp))
+    Ok(token)
 }
 
 /// Who bears this token, if it is ours or an issuer's whom we trust, in time, and its session stands.

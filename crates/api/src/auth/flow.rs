@@ -1,9 +1,12 @@
 //! A sign-in on its way to a provider and back: what goes with it, what stays with us, and what stays
 //! with the browser, so that it ends in the browser where it began. RFC 9700, section 4.7.
-use super::pkce::Challenge;
+use super::{
+    cookies::{is_https, sent},
+    pkce::Challenge,
+};
 use crate::{App, Error, Result};
 use anyhow::Context;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use db::{Timestamp, Tx, oauth_flows::OauthFlow};
 use sha2::{Digest, Sha256};
@@ -138,10 +141,6 @@ fn cookie_name(app: &App, state: &str) -> String {
     format!("{prefix}plinth-oauth-{}", hex::encode(&of_state[..8]))
 }
 
-fn is_https(app: &App) -> bool {
-    app.public_url().starts_with("https://")
-}
-
 /// A POST from another site carries no cookie but of `SameSite=None`, which has to be `Secure`. Over
 /// http there is nothing but development, whose provider is on the same site: 127.0.0.1.
 fn cookie(
@@ -159,18 +158,4 @@ fn cookie(
     let (name, age) = (cookie_name(app, state), life.as_secs());
     let cookie = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; {site}");
     Ok(HeaderValue::from_str(&cookie).context("a cookie of our own letters")?)
-}
-
-/// The cookie of this name. Of two, a stranger may have set one: then it is neither.
-fn sent<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let headers = headers.get_all(header::COOKIE).iter();
-    let pairs = headers
-        .filter_map(|header| header.to_str().ok())
-        .flat_map(|header| header.split(';'));
-    let mut values = pairs
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(key, _)| *key == name)
-        .map(|(_, value)| value);
-    let value = values.next()?;
-    values.next().is_none().then_some(value)
 }

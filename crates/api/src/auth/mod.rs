@@ -12,6 +12,7 @@ mod admin;
 mod adopt;
 mod audit;
 mod code;
+pub mod cookies;
 mod deletion;
 mod device;
 mod email_change;

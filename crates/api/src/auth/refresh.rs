@@ -8,7 +8,7 @@
 use super::{audit, keys::Keys, session};
 use crate::{App, Error, Result};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use db::sessions::Session;
+use db::{Tx, sessions::Session};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ const TAG: usize = 24;
 const CHECK: usize = 8;
 
 /// A token that we made, by its check; whether its tag fits is seen once its session is read.
-struct Presented {
+pub struct Presented {
     session: Uuid,
     counter: i64,
     tag: [u8; TAG],
@@ -89,37 +89,41 @@ fn judge(app: &App, session: &Session, counter: i64) -> Verdict {
     }
 }
 
+/// What can be said of a token without the database.
+pub fn present(app: &App, token: &str) -> Result<Presented> {
+    decode(&app.keys, token).ok_or(Error::RefreshTokenNotFound)
+}
+
+/// The session that a token is of, while it stands.
+pub async fn session_of(app: &App, tx: &mut Tx, presented: &Presented) -> Result<Session> {
+    let session = db::sessions::locked(tx, presented.session)
+        .await?
+        .ok_or(Error::RefreshTokenNotFound)?;
+    let head = head(session.id, presented.counter);
+    let ours = app
+        .keys
+        .refresh_macs(&[&head, &session.refresh_secret])
+        .any(|tag| tag[..TAG].ct_eq(&presented.tag).into());
+    if !ours || session.revoked_at.is_some() {
+        return Err(Error::RefreshTokenNotFound);
+    }
+    let now = app.now();
+    if session.idle_expires_at <= now || session.absolute_expires_at <= now {
+        return Err(Error::SessionExpired);
+    }
+    Ok(session)
+}
+
 /// `grant_type=refresh_token`.
 pub async fn refresh(
     app: &App,
     token: &str,
     client: &session::Client,
 ) -> Result<session::Response> {
-    let presented = decode(&app.keys, token).ok_or(Error::RefreshTokenNotFound)?;
+    let presented = present(app, token)?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    let session = db::sessions::locked(&mut tx, presented.session)
-        .await?
-        .ok_or(Error::RefreshTokenNotFound)?;
-    let tags = app
-        .keys
-        .refresh_macs(&[
-            &head(session.id, presented.counter),
-            &session.refresh_secret,
-        ])
-        .collect::<Vec<_>>();
-    if !tags
-        .iter()
-        .any(|tag| tag[..TAG].ct_eq(&presented.tag).into())
-    {
-        return Err(Error::RefreshTokenNotFound);
-    }
-    if session.revoked_at.is_some() {
-        return Err(Error::RefreshTokenNotFound);
-    }
-    if session.idle_expires_at <= now || session.absolute_expires_at <= now {
-        return Err(Error::SessionExpired);
-    }
+    let session = session_of(app, &mut tx, &presented).await?;
 
     let idle = (now + app.config.auth.auth_session_idle).min(session.absolute_expires_at);
     let (counter, idle_expires_at) = match judge(app, &session, presented.counter) {

@@ -1,13 +1,13 @@
 //! Sessions and users as GoTrue's clients read them.
-use super::{access, audit, refresh};
+use super::{access, audit, cookies::Cookies, refresh};
 use crate::{
     App, Error, Result,
-    extract::{Json, Time},
+    extract::Time,
     http::{ClientAddress, RequestId, Uncompressed},
 };
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::IntoResponse,
 };
 use db::{
@@ -18,7 +18,7 @@ use db::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::convert::Infallible;
+use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -44,12 +44,25 @@ pub struct Response {
     /// Of a sign-in with an ID token: whether it made the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_new: Option<bool>,
+    /// What the access token says.
+    #[serde(skip)]
+    pub claims: access::Claims,
+    /// Until when the refresh token is good.
+    #[serde(skip)]
+    pub refreshable_until: Timestamp,
 }
+
+/// Carried out of a handler by an otherwise empty answer; the layer that knows the request writes it
+/// into the body, or into cookies.
+#[derive(Clone)]
+pub struct SignedIn(pub Arc<Response>);
 
 impl IntoResponse for Response {
     fn into_response(self) -> axum::response::Response {
-        let mut response = Json(self).into_response();
-        response.extensions_mut().insert(Uncompressed);
+        let mut response = StatusCode::OK.into_response();
+        let extensions = response.extensions_mut();
+        extensions.insert(Uncompressed);
+        extensions.insert(SignedIn(Arc::new(self)));
         response
     }
 }
@@ -189,7 +202,7 @@ impl From<Identity> for IdentityBody {
     }
 }
 
-/// Where a request comes from, as sessions and the audit log keep it.
+/// Where a request comes from, as sessions and the audit log keep it. Whoever signs in has to say it.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub address: String,
@@ -198,9 +211,12 @@ pub struct Client {
 }
 
 impl FromRequestParts<App> for Client {
-    type Rejection = Infallible;
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let address = ClientAddress::from_request_parts(parts, app).await?;
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        if let Some(cookies) = parts.extensions.get::<Cookies>() {
+            cookies.wanted()?;
+        }
+        let Ok(address) = ClientAddress::from_request_parts(parts, app).await;
         let agent = parts.headers.get(header::USER_AGENT);
         let agent = agent.and_then(|value| value.to_str().ok());
         let request_id = parts.extensions.get::<RequestId>();
@@ -304,9 +320,10 @@ fn without(amr: &Value, method: &str) -> Vec<Value> {
 
 /// The tokens of a session as it stands.
 pub async fn respond(app: &App, user: User, session: Session) -> Result<Response> {
-    let (access_token, expires_at) = access::issue(app, &user, &session)?;
+    let claims = access::claims(app, &user, &session);
+    let expires_at = claims.exp;
     Ok(Response {
-        access_token,
+        access_token: access::sign(app, &claims)?,
         token_type: "bearer",
         expires_in: expires_at.saturating_sub(app.now().unix()).max(0) as u64,
         expires_at,
@@ -315,5 +332,7 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
         provider_token: None,
         provider_refresh_token: None,
         is_new: None,
+        claims,
+        refreshable_until: session.idle_expires_at.min(session.absolute_expires_at),
     })
 }

@@ -1,4 +1,6 @@
-use super::{audit, native, native::IdTokenGrant, normalise_email, pkce, refresh, session};
+use super::{
+    audit, cookies::Cookies, native, native::IdTokenGrant, normalise_email, pkce, refresh, session,
+};
 use crate::{
     App, Error, Result,
     extract::{self, Auth, Json, Query},
@@ -27,9 +29,11 @@ struct PasswordGrant {
     password: String,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 struct RefreshTokenGrant {
-    refresh_token: String,
+    /// Left out where it is in a cookie.
+    #[serde(default)]
+    refresh_token: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -60,6 +64,7 @@ enum AnyGrant {
 async fn token(
     State(app): State<App>,
     client: session::Client,
+    cookies: Cookies,
     Query(grant): Query<Grant>,
     request: Request,
 ) -> Result<session::Response> {
@@ -69,8 +74,11 @@ async fn token(
             password(&app, given, &client).await
         }
         "refresh_token" => {
-            let Json::<RefreshTokenGrant>(given) = extract::json(request, &app).await?;
-            refresh::refresh(&app, &given.refresh_token, &client).await
+            let given: RefreshTokenGrant = extract::json_or_default(request, &app).await?;
+            let token = given.refresh_token.as_deref();
+            let token = token.map_or_else(|| cookies.refresh(), |token| Ok(Some(token)))?;
+            let token = token.ok_or_else(|| Error::invalid("refresh_token", "is missing"))?;
+            refresh::refresh(&app, token, &client).await
         }
         "id_token" => id_token(&app, request, &client).await,
         "pkce" => {

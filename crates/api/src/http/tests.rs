@@ -316,6 +316,7 @@ mod every_response {
 mod cors {
     use super::*;
 
+    /// Invariant 59.
     #[tokio::test]
     async fn admits_the_listed_origins_with_credentials_and_nobody_else() {
         let origins = (

@@ -4,14 +4,14 @@ use crate::auth::factors::totp;
 const FACTORS: &str = "/auth/v1/factors";
 
 /// An authenticator app that was set up.
-struct Authenticator {
-    id: String,
+pub struct Authenticator {
+    pub id: String,
     secret: Vec<u8>,
 }
 
 impl Authenticator {
     /// What it shows, so many steps from now.
-    fn code(&self, test: &Test, steps: i64) -> String {
+    pub fn code(&self, test: &Test, steps: i64) -> String {
         totp::code(&self.secret, test.app.now().unix() / 30 + steps)
     }
 }
@@ -32,7 +32,7 @@ async fn enroll(test: &Test, token: &str, name: &str) -> Answer {
     test.post(token, FACTORS, body).await
 }
 
-async fn enrolled(test: &Test, token: &str) -> Authenticator {
+pub async fn enrolled(test: &Test, token: &str) -> Authenticator {
     let answer = enroll(test, token, "").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = answer.json();

@@ -12,6 +12,7 @@ mod access;
 mod admin;
 mod authenticator;
 mod codes;
+mod cookies;
 mod deletion;
 mod email_change;
 mod factors;

@@ -296,7 +296,7 @@ both_engines! {
         let client = session::Client { address: "192.0.2.1".into(), agent: None, request_id: String::new() };
         let (user, session) = session::open(&test.app, &mut tx, user, "otp", &client, now).await.unwrap();
         tx.commit().await.unwrap();
-        let (token, _) = access::issue(&test.app, &user, &session).unwrap();
+        let token = access::sign(&test.app, &access::claims(&test.app, &user, &session)).unwrap();
         let ada = Person { id: user.id.to_string(), email: "ada@example.com".into(), token, refresh_token: String::new() };
         let (first, second) = (test.with_passkey(&ada, &mut phone()).await, test.with_passkey(&ada, &mut phone()).await);
 

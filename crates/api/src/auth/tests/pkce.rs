@@ -9,7 +9,7 @@ pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 impl Test {
     /// A code for this user, as a redirect would carry it.
-    async fn auth_code(&self, user: &str, provider: ProviderTokens) -> String {
+    pub async fn auth_code(&self, user: &str, provider: ProviderTokens) -> String {
         let challenge = Challenge::of(Some(CHALLENGE), Some("s256"))
             .unwrap()
             .unwrap();
