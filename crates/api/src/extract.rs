@@ -224,6 +224,10 @@ impl FromRequestParts<App> for Admin {
             .headers
             .get("apikey")
             .and_then(|key| key.to_str().ok());
+        for token in [bearer, apikey].into_iter().flatten() {
+            app.keys.keep_fresh(&app.db, app.now()).await;
+            app.keys.learn(&app.db, token, app.now()).await;
+        }
         let issuer = access::issuer(app);
         let is_key = |key: &str| service_role::verify(&app.keys, &issuer, key, app.now());
         if [bearer, apikey].into_iter().flatten().any(is_key) {

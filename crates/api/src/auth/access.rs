@@ -85,13 +85,14 @@ impl Claims {
 }
 
 pub fn sign(app: &App, claims: &Claims) -> Result<String> {
+    let ring = app.keys.ring();
     let header = Header {
         typ: Some(TYPE.into()),
-        kid: Some(app.keys.active_kid.clone()),
-        ..Header::new(app.keys.alg)
+        kid: Some(ring.active_kid.clone()),
+        ..Header::new(ring.alg)
     };
-    let token = jsonwebtoken::encode(&header, claims, &app.keys.signing)
-        .context("signing an access token")?;
+    let token =
+        jsonwebtoken::encode(&header, claims, &ring.signing).context("signing an access token")?;
     Ok(token)
 }
 
@@ -100,8 +101,13 @@ pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Aut
     if let Some(provider) = foreign::issuer(app, token) {
         return foreign::authenticate(app, token, provider, client).await;
     }
-    let claims = verify(app, token).ok_or(Error::InvalidToken)?;
     let now = app.now();
+    app.keys.keep_fresh(&app.db, now).await;
+    let mut claims = verify(app, token);
+    if claims.is_none() && app.keys.learn(&app.db, token, now).await {
+        claims = verify(app, token);
+    }
+    let claims = claims.ok_or(Error::InvalidToken)?;
     let standing = db::sessions::standing(&app.db, claims.session_id).await?;
     let standing = standing
         .filter(|s| s.user_id == claims.sub)
@@ -134,7 +140,8 @@ fn verify(app: &App, token: &str) -> Option<Claims> {
     if header.typ.as_deref() != Some(TYPE) || points_elsewhere(&header) {
         return None;
     }
-    let key = app.keys.verifying(&header)?;
+    let ring = app.keys.ring();
+    let key = ring.verifying(&header)?;
     let mut validation = Validation::new(header.alg);
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[issuer(app)]);

@@ -35,11 +35,12 @@ pub fn issue(keys: &Keys, issuer: &str, ttl: Duration, now: Timestamp) -> anyhow
         iat: Some(now.unix()),
         exp: Some((now + ttl).unix()),
     };
+    let ring = keys.ring();
     let header = Header {
-        kid: Some(keys.active_kid.clone()),
-        ..Header::new(keys.alg)
+        kid: Some(ring.active_kid.clone()),
+        ..Header::new(ring.alg)
     };
-    jsonwebtoken::encode(&header, &claims, &keys.signing).context("signing a service-role key")
+    jsonwebtoken::encode(&header, &claims, &ring.signing).context("signing a service-role key")
 }
 
 /// Whether this is a service-role key of ours, in time. What an access token is, is not.
@@ -49,7 +50,8 @@ pub fn verify(keys: &Keys, issuer: &str, token: &str, now: Timestamp) -> bool {
         if header.typ.as_deref() == Some(TYPE) || points_elsewhere(&header) {
             return None;
         }
-        let key = keys.verifying(&header)?;
+        let ring = keys.ring();
+        let key = ring.verifying(&header)?;
         let mut validation = Validation::new(header.alg);
         validation.required_spec_claims.clear();
         // By our clock and our rules, below.

@@ -320,6 +320,7 @@ fn without(amr: &Value, method: &str) -> Vec<Value> {
 
 /// The tokens of a session as it stands.
 pub async fn respond(app: &App, user: User, session: Session) -> Result<Response> {
+    app.keys.keep_fresh(&app.db, app.now()).await;
     let claims = access::claims(app, &user, &session);
     let expires_at = claims.exp;
     Ok(Response {

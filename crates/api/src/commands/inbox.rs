@@ -52,7 +52,7 @@ pub struct Form {
 }
 
 impl Form {
-    fn print(&self, document: &Value, text: &str) {
+    pub fn print(&self, document: &Value, text: &str) {
         if self.json {
             println!("{document}");
         } else {

@@ -43,7 +43,7 @@ both_engines! {
         let (header, claims) = (header(&ada.token), claims(&ada.token));
 
         assert_eq!((header.alg, header.typ.as_deref()), (Algorithm::ES256, Some("at+jwt")));
-        assert_eq!(header.kid, Some(test.app.keys.active_kid.clone()));
+        assert_eq!(header.kid, Some(test.app.keys.ring().active_kid.clone()));
         let now = test.app.now().unix();
         assert_eq!(claims, json!({
             "iss": "http://127.0.0.1:8080/auth/v1", "aud": "authenticated", "sub": ada.id, "exp": now + 3600, "iat": now,
@@ -104,7 +104,7 @@ both_engines! {
             ("alg None", unsigned(json!({"alg": "None", "typ": "at+jwt", "kid": kid}))),
             ("no alg", unsigned(json!({"typ": "at+jwt", "kid": kid}))),
             ("alg ES256 without a signature", unsigned(json!({"alg": "ES256", "typ": "at+jwt", "kid": kid}))),
-            ("the key of another installation", sign(&header, &claims, &stranger.app.keys.signing)),
+            ("the key of another installation", sign(&header, &claims, &stranger.app.keys.ring().signing)),
             ("other claims", format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(role), parts[2])),
             ("a signature of zeroes", format!("{head_and_claims}.{}", URL_SAFE_NO_PAD.encode([0; 64]))),
             ("half a signature", format!("{head_and_claims}.{}", &signature[..signature.len() / 2])),
@@ -122,7 +122,7 @@ both_engines! {
         let ada = test.sign_up("ada@example.com").await;
         let (header, claims) = (header(&ada.token), claims(&ada.token));
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(test.get("", "/.well-known/jwks.json").await.json()["keys"][0].clone()).unwrap();
-        let with = |header: Header| sign(&header, &claims, &test.app.keys.signing);
+        let with = |header: Header| sign(&header, &claims, &test.app.keys.ring().signing);
         let kid = |kid: Option<&str>| with(Header { kid: kid.map(Into::into), ..header.clone() });
         let typ = |typ: Option<&str>| with(Header { typ: typ.map(Into::into), ..header.clone() });
         let url = || Some("http://127.0.0.1:1/keys".to_owned());
@@ -152,7 +152,7 @@ both_engines! {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
         let (header, claims, now) = (header(&ada.token), claims(&ada.token), test.app.now().unix());
-        let with = |name, value| sign(&header, &but(&claims, name, value), &test.app.keys.signing);
+        let with = |name, value| sign(&header, &but(&claims, name, value), &test.app.keys.ring().signing);
 
         let attacks = [
             ("aud of another service", with("aud", json!("another"))),

@@ -66,16 +66,16 @@ both_engines! {
         let stranger = Test::new(engine).await;
         let (keys, issuer, now) = (&test.app.keys, access::issuer(&test.app), test.app.now());
         let sign = |header: &Header, claims: &Value, key: &EncodingKey| jsonwebtoken::encode(header, claims, key).unwrap();
-        let header = Header { kid: Some(keys.active_kid.clone()), ..Header::new(Algorithm::ES256) };
+        let header = Header { kid: Some(keys.ring().active_kid.clone()), ..Header::new(Algorithm::ES256) };
         let said = json!({"role": "service_role", "iss": issuer, "aud": "authenticated", "iat": now.unix(), "exp": now.unix() + 60});
         let with = |name: &str, value: Value| {
             let mut claims = said.clone();
             claims[name] = value;
-            sign(&header, &claims, &keys.signing)
+            sign(&header, &claims, &keys.ring().signing)
         };
         let as_user = |mut claims: Value| {
             claims["role"] = json!("service_role");
-            sign(&Header { typ: Some("at+jwt".into()), ..header.clone() }, &claims, &keys.signing)
+            sign(&Header { typ: Some("at+jwt".into()), ..header.clone() }, &claims, &keys.ring().signing)
         };
 
         let refusals = [
@@ -87,17 +87,17 @@ both_engines! {
             ("another audience", with("aud", json!("another"))),
             ("expired", with("exp", json!(now.unix()))),
             ("not yet", with("iat", json!(now.unix() + 120))),
-            ("another's key", sign(&header, &said, &stranger.app.keys.signing)),
+            ("another's key", sign(&header, &said, &stranger.app.keys.ring().signing)),
             ("HS256", sign(&Header { alg: Algorithm::HS256, ..header.clone() }, &said, &EncodingKey::from_secret(b"x"))),
-            ("jku", sign(&Header { jku: Some("http://127.0.0.1:1/keys".into()), ..header.clone() }, &said, &keys.signing)),
-            ("an unknown key id", sign(&Header { kid: Some("another".into()), ..header.clone() }, &said, &keys.signing)),
+            ("jku", sign(&Header { jku: Some("http://127.0.0.1:1/keys".into()), ..header.clone() }, &said, &keys.ring().signing)),
+            ("an unknown key id", sign(&Header { kid: Some("another".into()), ..header.clone() }, &said, &keys.ring().signing)),
         ];
         for (what, token) in refusals {
             assert_eq!(test.get(&token, USERS).await.status, 403, "{what}");
             assert!(!service_role::verify(keys, &issuer, &token, now), "{what}");
         }
-        assert_eq!(test.get(&sign(&header, &said, &keys.signing), USERS).await.status, 200);
-        assert_eq!(test.get(&sign(&header, &json!({"role": "service_role"}), &keys.signing), USERS).await.status, 200);
+        assert_eq!(test.get(&sign(&header, &said, &keys.ring().signing), USERS).await.status, 200);
+        assert_eq!(test.get(&sign(&header, &json!({"role": "service_role"}), &keys.ring().signing), USERS).await.status, 200);
         assert_eq!(test.get(&test.service_key(), USER).await.refusal(), refused(403, "bad_jwt"));
         assert_eq!(test.get(&test.service_key(), "/api/usage").await.refusal(), refused(401, "invalid_token"));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Config;
+use crate::{Config, auth::keys::rotation};
 use aws_lc_rs::{
     encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der},
     rsa::{KeyPair as RsaPair, KeySize},
@@ -119,8 +119,11 @@ both_engines! {
         let child = beside.refreshed(&ada.refresh_token).await;
         assert_eq!(beside.get(&child.token, USER).await.status, 200);
         let jwks = beside.get("", "/.well-known/jwks.json").await.json();
+        let mut tx = beside.app.db.begin().await.unwrap();
+        let rotated = rotation::rotate(&beside.app.keys, &mut tx, true, beside.app.now()).await;
+        assert!(rotated.unwrap_err().to_string().contains("AUTH_JWT_KEYS_FILE"), "they are the operator's");
         let kids: Vec<_> = jwks["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();
-        assert_eq!(kids, [&json!("brought"), &json!(test.app.keys.active_kid)]);
+        assert_eq!(kids, [&json!("brought"), &json!(test.app.keys.ring().active_kid)]);
     }
 }
 

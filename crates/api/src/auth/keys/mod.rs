@@ -1,6 +1,7 @@
 //! The keys of this installation: ES256 pairs that sign access tokens, kept in the database sealed
 //! under `JWT_SECRET`, and the keys derived from it.
-use crate::{App, config::Config, config::Secret};
+use super::key_file::Imported;
+use crate::{App, config::Config, config::Secret, error::explain};
 use anyhow::{Context, anyhow, bail};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
@@ -15,21 +16,40 @@ use axum::{
 };
 use db::{Db, Timestamp};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header,
+    Algorithm, EncodingKey,
     jwk::{Jwk, ThumbprintHash},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, io::Write, os::unix::fs::OpenOptionsExt};
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use tokio::sync::Mutex;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+mod ring;
+pub mod rotation;
+
+pub use ring::Ring;
+
+/// So much later than it was done a change of keys counts on every instance.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// Everything that signs, verifies or derives.
 pub struct Keys {
-    pub active_kid: String,
-    pub alg: Algorithm,
-    pub signing: EncodingKey,
-    verifying: HashMap<String, (Algorithm, DecodingKey)>,
-    jwks: Value,
+    /// The newest first.
     masters: Vec<Master>,
+    imported: Vec<Imported>,
+    ring: RwLock<Arc<Ring>>,
+    read_at: AtomicI64,
+    /// How often the ring was read anew: whoever waited for a turn sees whether that was for them too.
+    reads: AtomicU64,
+    turn: Mutex<()>,
 }
 
 /// What is derived from one `JWT_SECRET`.
@@ -63,8 +83,7 @@ impl Master {
 
 impl Keys {
     /// Loads the keys, and makes the first pair where there is none; of instances that start
-    /// together one makes it and all use it. Where the operator brings keys, the first of those signs,
-    /// and what was signed by ours before still counts.
+    /// together one makes it and all use it.
     pub async fn load(db: &Db, config: &Config, now: Timestamp) -> anyhow::Result<Self> {
         let masters: Vec<_> = config
             .auth
@@ -83,36 +102,86 @@ impl Keys {
             tx.commit().await?;
             rows = db::keys::all(db).await?;
         }
-        let (active_kid, alg, signing) = match imported.first() {
-            Some(first) => (first.kid.clone(), first.alg, first.signing.clone()),
-            None => own(db, &masters, &rows).await?,
-        };
-        let ours = rows.iter().map(|row| (Algorithm::ES256, &row.public_jwk.0));
-        let brought = imported.iter().map(|key| (key.alg, &key.public));
-        let (mut verifying, mut public) = (HashMap::new(), vec![]);
-        for (alg, key) in brought.chain(ours) {
-            let jwk: Jwk = serde_json::from_value(key.clone())?;
-            let kid = jwk.common.key_id.clone().context("a key without kid")?;
-            let entry = (alg, DecodingKey::from_jwk(&jwk)?);
-            if verifying.insert(kid, entry).is_some() {
-                bail!("a key of AUTH_JWT_KEYS_FILE has the kid of one made here");
-            }
-            public.push(key.clone());
-        }
+        let ring = Ring::of(db, &masters, &imported, rows).await?;
         Ok(Self {
-            active_kid,
-            alg,
-            signing,
-            verifying,
-            jwks: json!({"keys": public}),
             masters,
+            imported,
+            ring: RwLock::new(Arc::new(ring)),
+            read_at: AtomicI64::new(now.as_micros()),
+            reads: AtomicU64::new(0),
+            turn: Mutex::new(()),
         })
     }
 
-    /// The key that a token's header names, when it is one for that algorithm (RFC 8725, section 3.1).
-    pub fn verifying(&self, header: &Header) -> Option<&DecodingKey> {
-        let (alg, key) = self.verifying.get(header.kid.as_deref()?)?;
-        (*alg == header.alg).then_some(key)
+    /// The keys that count, as this instance knows them.
+    pub fn ring(&self) -> Arc<Ring> {
+        let ring = self.ring.read();
+        ring.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those that the operator brings, with their algorithms: the first signs.
+    pub fn brought(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.imported.iter().map(|key| {
+            (
+                key.kid.as_str(),
+                key.public["alg"].as_str().unwrap_or_default(),
+            )
+        })
+    }
+
+    /// Whether the operator brings them.
+    pub fn are_brought(&self) -> bool {
+        !self.imported.is_empty()
+    }
+
+    /// Hears of keys that came or went since.
+    pub async fn keep_fresh(&self, db: &Db, now: Timestamp) {
+        let read_at = Timestamp::from_micros(self.read_at.load(SeqCst));
+        if now.since(read_at) >= FRESH
+            && let Ok(_turn) = self.turn.try_lock()
+        {
+            self.read(db, now).await;
+        }
+    }
+
+    /// Whether the key that this token names is known only now: another instance may have begun to
+    /// sign with it a moment ago. However many ask, one reads at a time, and for all who wait.
+    pub async fn learn(&self, db: &Db, token: &str, now: Timestamp) -> bool {
+        let header = jsonwebtoken::decode_header(token).ok();
+        let Some(kid) = header.and_then(|header| header.kid) else {
+            return false;
+        };
+        if self.ring().knows(&kid) || !is_made_here(&kid) {
+            return false;
+        }
+        let came = self.reads.load(SeqCst);
+        let _turn = self.turn.lock().await;
+        if self.reads.load(SeqCst) == came {
+            self.read(db, now).await;
+        }
+        self.ring().knows(&kid)
+    }
+
+    /// Without the database, what was known counts on.
+    async fn read(&self, db: &Db, now: Timestamp) {
+        self.reads.fetch_add(1, SeqCst);
+        self.read_at.store(now.as_micros(), SeqCst);
+        let known = self.ring();
+        match known.read_anew(db, &self.masters, &self.imported).await {
+            Ok(None) => {}
+            Ok(Some(ring)) => {
+                tracing::info!(signs = ring.active_kid, "the signing keys have changed");
+                *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+            }
+            Err(error) => {
+                tracing::warn!(error = explain(&error), "cannot read the signing keys anew");
+            }
+        }
+    }
+
+    /// A fresh pair, sealed under the newest secret.
+    fn make(&self) -> anyhow::Result<(String, Value, Vec<u8>)> {
+        make(self.masters.first().context("JWT_SECRET is not set")?)
     }
 
     /// HMAC-SHA256 under the newest refresh key.
@@ -156,30 +225,10 @@ impl Keys {
     }
 }
 
-/// The active key of the database, opened, and sealed anew under the newest secret.
-async fn own(
-    db: &Db,
-    masters: &[Master],
-    rows: &[db::keys::SigningKey],
-) -> anyhow::Result<(String, Algorithm, EncodingKey)> {
-    let active = rows
-        .iter()
-        .find(|row| row.state == "active")
-        .context("no key is active")?;
-    let private = masters.iter().enumerate().find_map(|(age, master)| {
-        let kid = active.kid.as_bytes();
-        Some((age, unseal(&master.seal, kid, &active.private_sealed)?))
-    });
-    let (age, private) = private.context("the signing key was sealed under another JWT_SECRET. Put that one back, behind the new one and a comma")?;
-    if age > 0 {
-        // Once every instance has the new secret the old one can go.
-        let sealed = seal(&masters[0].seal, active.kid.as_bytes(), &private)?;
-        let mut tx = db.begin().await?;
-        db::keys::reseal(&mut tx, &active.kid, &sealed).await?;
-        tx.commit().await?;
-    }
-    let signing = EncodingKey::from_ec_der(&private);
-    Ok((active.kid.clone(), Algorithm::ES256, signing))
+/// Ids of ours are thumbprints (RFC 7638, SHA-256): nothing else is worth a look into the database.
+fn is_made_here(kid: &str) -> bool {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    kid.len() == 43 && kid.bytes().all(letters)
 }
 
 fn mac(key: &[u8; 32], message: &[&[u8]]) -> [u8; 32] {
@@ -240,9 +289,10 @@ pub fn routes() -> OpenApiRouter<App> {
 /// The public keys that verify our access tokens, for whoever wants to do so offline.
 #[utoipa::path(get, path = "/auth/v1/.well-known/jwks.json", tag = "sign-in", security(()), responses((status = 200, description = "RFC 7517", body = Value)))]
 async fn jwks(State(app): State<App>) -> Response {
+    app.keys.keep_fresh(&app.db, app.now()).await;
     (
         [(header::CACHE_CONTROL, "public, max-age=600")],
-        Json(app.keys.jwks.clone()),
+        Json(app.keys.ring().jwks().clone()),
     )
         .into_response()
 }
