@@ -362,6 +362,7 @@ fn cors(app: &App) -> CorsLayer {
         "x-conversation-id",
         "x-request-id",
         "x-session-transport",
+        "x-device-token",
         "sentry-trace",
         "baggage",
         "traceparent",
@@ -392,6 +393,7 @@ fn cors(app: &App) -> CorsLayer {
         "idempotency-replayed",
         "x-conversation-id",
         "x-supabase-api-version",
+        "x-device-token",
     ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admits))

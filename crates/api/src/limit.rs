@@ -8,12 +8,13 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
+mod growing;
 mod memory;
 mod redis;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub enum Action {
     Api,
     SignIn,
     SignInAccount,
+    SignInPair,
     IdToken,
     SignUp,
     Mail,
@@ -38,7 +40,17 @@ pub enum Action {
     Chat,
 }
 
-/// So many requests of one key in a period, spread evenly after a first burst (GCRA).
+/// How often is too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// So many requests of one key in a period, spread evenly after a first burst (GCRA).
+    Even,
+    /// So many at once; after each further one a wait of a second, doubled every time, of a period at
+    /// most. What succeeds is forgotten.
+    Growing,
+}
+
+/// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     pub action: Action,
@@ -47,6 +59,7 @@ pub struct Rule {
     pub by: &'static str,
     pub requests: NonZeroU32,
     pub period: Duration,
+    pub shape: Shape,
 }
 
 const fn rule(
@@ -63,17 +76,39 @@ const fn rule(
         by,
         requests,
         period: Duration::from_secs(period_s),
+        shape: Shape::Even,
+    }
+}
+
+const fn growing(
+    action: Action,
+    name: &'static str,
+    by: &'static str,
+    at_once: u32,
+    longest_wait_s: u64,
+) -> Rule {
+    let shape = Shape::Growing;
+    Rule {
+        shape,
+        ..rule(action, name, by, at_once, longest_wait_s)
     }
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
-    rule(
+    growing(
         Action::SignInAccount,
         "sign_in_account",
-        "e-mail address",
+        "e-mail address, or the device that is known there: wrong passwords in a row, then a wait that doubles from 1 s to the period",
+        5,
+        15 * 60,
+    ),
+    rule(
+        Action::SignInPair,
+        "sign_in_pair",
+        "e-mail address and address together",
         5,
         60,
     ),
@@ -253,6 +288,17 @@ impl Limits {
         }
     }
 
+    /// What was counted of `key` was no abuse: it succeeded.
+    pub async fn forget(&self, action: Action, key: &str) {
+        let Some(rule) = self.rule(action) else {
+            return;
+        };
+        self.memory.forget(rule, key);
+        if let Some(redis) = &self.redis {
+            redis.forget(rule, key).await;
+        }
+    }
+
     /// Counts one mail to this address, and refuses it when it is too many. Whoever asks, and whether
     /// or not anyone is there who would be written to.
     pub async fn check_mail(&self, email: &str) -> Result<()> {
@@ -303,8 +349,11 @@ pub async fn of_address(
         }
         .into_response()
     };
-    for (name, value) in decision.headers(&rule) {
-        response.headers_mut().insert(name, value);
+    // What another limit refused comes back when that one says, whatever is left of this.
+    if !decision.allowed || response.status() != StatusCode::TOO_MANY_REQUESTS {
+        for (name, value) in decision.headers(&rule) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

@@ -123,6 +123,10 @@ pub enum Mail {
     PasswordChanged {
         to: String,
     },
+    /// Too many tried too often: the password counts no more.
+    PasswordOff {
+        to: String,
+    },
     /// A passkey can sign in now.
     PasskeyAdded {
         to: String,
@@ -165,6 +169,7 @@ impl Mail {
             | Self::EmailChanged { to, .. }
             | Self::Reauthentication { to, .. }
             | Self::PasswordChanged { to }
+            | Self::PasswordOff { to }
             | Self::AlreadyRegistered { to }
             | Self::FactorAdded { to }
             | Self::FactorRemoved { to }
@@ -185,6 +190,7 @@ impl Mail {
             Self::EmailChanged { .. } => "email_changed",
             Self::Reauthentication { .. } => "reauthentication",
             Self::PasswordChanged { .. } => "password_changed",
+            Self::PasswordOff { .. } => "password_off",
             Self::PasskeyAdded { .. } => "passkey_added",
             Self::PasskeyRemoved { .. } => "passkey_removed",
             Self::IdentityLinked { .. } => "identity_linked",
@@ -293,6 +299,13 @@ impl Mail {
                 vec![
                     "The password of your account was changed, and every other device was signed out.".into(),
                     "If that was not you, ask for a new password where you sign in.".into(),
+                ],
+            ),
+            Self::PasswordOff { .. } => (
+                "Your password is switched off".into(),
+                vec![
+                    "Someone tried a hundred wrong passwords for your account, one after the other. None was right.".into(),
+                    "To be safe, your password opens the account only on devices where you were signed in before. Ask for a new one where you sign in, and it opens it everywhere again.".into(),
                 ],
             ),
             Self::PasskeyAdded { .. } => (

@@ -133,7 +133,19 @@ sql! {
 
     /// Replaces the password's hash; without one, nobody signs in by password.
     pub fn set_password_hash(tx: &mut Tx, id: Uuid, hash: Option<&str>, now: Timestamp) {
-        "update users set password_hash = $hash, password_expired_at = null, updated_at = $now where id = $id"
+        "update users set password_hash = $hash, password_expired_at = null, password_failures = 0, updated_at = $now
+         where id = $id"
+    }
+
+    /// Notes a wrong password; gives how many there were in a row. `None` when more are not counted.
+    pub fn password_was_wrong(tx: &mut Tx, id: Uuid, at_most: i64) -> Option<(i64,)> {
+        "update users set password_failures = password_failures + 1 where id = $id and password_failures < $at_most
+         returning password_failures"
+    }
+
+    /// Notes a right one. `false` when there were so many wrong ones in a row before it.
+    pub fn password_was_right(tx: &mut Tx, id: Uuid, at_most: i64) -> bool {
+        "update users set password_failures = 0 where id = $id and password_failures < $at_most"
     }
 
     /// Is known from now on by more than a session.

@@ -2,7 +2,7 @@
 //! `X-Session-Transport: cookie`. A browser sends its cookies along whoever made it ask, so what comes
 //! with one counts only from pages of ours and of ALLOWED_ORIGINS:
 //! <https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html>
-use super::{access, session::Response as Session};
+use super::{access, known_device, session::Response as Session};
 use crate::{App, Error, Result};
 use anyhow::Context;
 use axum::{
@@ -24,6 +24,8 @@ use std::{
 const TRANSPORT: &str = "x-session-transport";
 const ACCESS: &str = "plinth-access";
 const REFRESH: &str = "plinth-refresh";
+/// Stays when the others go: see `known_device.rs`.
+const DEVICE: &str = "plinth-device";
 /// Members of a session's answer that scripts do not get to see.
 const TOKENS: [&str; 4] = [
     "access_token",
@@ -135,18 +137,22 @@ impl Cookies {
     /// Writes a session into the answer that stands for it, and its tokens where they were wanted.
     pub fn deliver(&self, app: &App, answer: &mut Response, session: &Session) -> Result<()> {
         let used = self.0.as_ref().is_some_and(|seen| seen.used.load(Relaxed));
+        let device = known_device::token(app, &session.user.email);
         let body = if self.wanted()? || used {
             let left = session.refreshable_until.since(app.now());
             let access = access::sign(app, &session.claims.for_a_cookie())?;
             let lives = Duration::from_secs(session.expires_in);
             set(app, answer, ACCESS, &access, lives)?;
             set(app, answer, REFRESH, &session.refresh_token, left)?;
+            set(app, answer, DEVICE, &device, known_device::LIFE)?;
             let mut body = serde_json::to_value(session).context("a session is JSON")?;
             if let Some(members) = body.as_object_mut() {
                 members.retain(|name, _| !TOKENS.contains(&name.as_str()));
             }
             serde_json::to_vec(&body)
         } else {
+            let device = HeaderValue::from_str(&device).context("a token of our own letters")?;
+            answer.headers_mut().insert(known_device::HEADER, device);
             serde_json::to_vec(session)
         };
         *answer.body_mut() = Body::from(body.context("a session is JSON")?);
@@ -170,6 +176,11 @@ impl<S: Sync> FromRequestParts<S> for Cookies {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get().cloned().unwrap_or_default())
     }
+}
+
+/// What the device keeps of earlier sign-ins. It proves nothing, so it counts wherever from.
+pub fn device<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+    sent(headers, &full_name(app, DEVICE))
 }
 
 /// Whether a page may have caused this that is neither ours nor one of ALLOWED_ORIGINS. Browsers say

@@ -1,12 +1,14 @@
 use super::{
-    audit, cookies::Cookies, native, native::IdTokenGrant, normalise_email, pkce, refresh, session,
+    audit, cookies::Cookies, guesses, known_device::Device, native, native::IdTokenGrant,
+    normalise_email, pkce, refresh, session,
 };
 use crate::{
     App, Error, Result,
     extract::{self, Auth, Json, Query},
-    limit::Action,
+    http::ClientAddress,
 };
 use axum::extract::{FromRequestParts, Request, State};
+use db::{Timestamp, users::User};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -65,13 +67,15 @@ async fn token(
     State(app): State<App>,
     client: session::Client,
     cookies: Cookies,
+    device: Device,
+    address: ClientAddress,
     Query(grant): Query<Grant>,
     request: Request,
 ) -> Result<session::Response> {
     match grant.grant_type.as_str() {
         "password" => {
             let Json(given) = extract::json(request, &app).await?;
-            password(&app, given, &client).await
+            password(&app, given, &client, &device, address).await
         }
         "refresh_token" => {
             let given: RefreshTokenGrant = extract::json_or_default(request, &app).await?;
@@ -111,32 +115,42 @@ async fn password(
     app: &App,
     given: PasswordGrant,
     client: &session::Client,
+    device: &Device,
+    address: ClientAddress,
 ) -> Result<session::Response> {
     let email = normalise_email(&given.email);
-    app.limits
-        .check(Action::SignInAccount, email.as_deref().unwrap_or("-"))
-        .await?;
+    let guess = guesses::begin(app, email.as_deref().unwrap_or("-"), device, address).await?;
     let user = match &email {
         Some(email) => db::users::by_email(&app.db, email).await?,
         None => None,
     };
     let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
     let right = app.passwords.verify(&given.password, hash).await?;
+    let renewed = match hash {
+        Some(hash) if right => app.passwords.renewed(&given.password, hash).await?,
+        _ => None,
+    };
     let outcome = if right { "succeeded" } else { "failed" };
     metrics::counter!("auth_events_total", "kind" => "password", "outcome" => outcome).increment(1);
     let now = app.now();
+    let mut tx = app.db.begin().await?;
     let refusal = match &user {
-        Some(user) if right && user.email_confirmed_at.is_none() => Some(Error::EmailNotConfirmed),
-        Some(user) if right && user.is_banned(now) => Some(Error::UserBanned),
-        Some(_) if right => None,
-        _ => Some(Error::InvalidCredentials),
-    };
-    let renewed = match (&refusal, hash) {
-        (None, Some(hash)) => app.passwords.renewed(&given.password, hash).await?,
-        _ => None,
+        Some(user) if right => {
+            let counts = guess.was_right(app, &mut tx, user.id).await?;
+            match counts {
+                true => standing(user, now),
+                false => Some(Error::InvalidCredentials),
+            }
+        }
+        Some(user) => {
+            if hash.is_some() {
+                guess.was_wrong(&mut tx, user, now).await?;
+            }
+            Some(Error::InvalidCredentials)
+        }
+        None => Some(Error::InvalidCredentials),
     };
     let detail = json!({"method": "password"});
-    let mut tx = app.db.begin().await?;
     if let Some(refusal) = refusal {
         let user = user.map(|user| user.id);
         audit::refused(&mut tx, client, "login", user, detail, now).await?;
@@ -151,4 +165,12 @@ async fn password(
     tx.commit().await?;
 
     session::respond(app, user, session).await
+}
+
+/// Why somebody whose password is right may not come in.
+fn standing(user: &User, now: Timestamp) -> Option<Error> {
+    if user.email_confirmed_at.is_none() {
+        return Some(Error::EmailNotConfirmed);
+    }
+    user.is_banned(now).then_some(Error::UserBanned)
 }

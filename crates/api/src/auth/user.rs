@@ -148,17 +148,17 @@ async fn new_hash(
     }
     step_up::require_second_factor(app, auth)?;
     let hash = user.password_hash.as_deref();
+    // Counted apart from strangers, who could keep the user from a new password.
+    let own = format!("user {}", user.id);
     if hash.is_some() {
         // A session that was stolen is not a place to guess the password from.
-        app.limits
-            .check(Action::SignInAccount, user.email.as_deref().unwrap_or("-"))
-            .await?;
+        app.limits.check(Action::SignInAccount, &own).await?;
     }
     match current.filter(|_| hash.is_some()) {
         Some(current) if !app.passwords.verify(current, hash).await? => {
             return Err(Error::InvalidCredentials);
         }
-        Some(_) => {}
+        Some(_) => app.limits.forget(Action::SignInAccount, &own).await,
         None if proved => {}
         None => step_up::require(app, auth)?,
     }

@@ -1,23 +1,35 @@
-use super::{Action, Decision, Rule};
+use super::{
+    Action, Decision, Rule, Shape,
+    growing::{Tries, kept},
+};
 use crate::app::Clock;
 use governor::{
     Quota, RateLimiter, middleware::StateInformationMiddleware, nanos::Nanos,
     state::keyed::DashMapStateStore,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 type Limiter = RateLimiter<String, DashMapStateStore<String>, Governed, StateInformationMiddleware>;
 
 /// One instance's own count.
 pub struct Memory {
     limiters: HashMap<Action, Limiter>,
+    growing: Mutex<HashMap<(Action, String), Tries>>,
+    /// How long a row of tries is kept after its last, at most.
+    kept: Duration,
     clock: Governed,
 }
 
 impl Memory {
     pub fn new(rules: &[Rule], clock: Clock) -> Self {
         let clock = Governed(clock);
-        let limiter = |rule: &Rule| {
+        let (even, growing): (Vec<_>, Vec<_>) =
+            rules.iter().partition(|rule| rule.shape == Shape::Even);
+        let limiter = |rule: &&Rule| {
             let quota =
                 Quota::with_period(rule.period / rule.requests.get())?.allow_burst(rule.requests);
             Some((
@@ -26,12 +38,23 @@ impl Memory {
             ))
         };
         Self {
-            limiters: rules.iter().filter_map(limiter).collect(),
+            limiters: even.iter().filter_map(limiter).collect(),
+            growing: Mutex::default(),
+            kept: growing.into_iter().map(kept).max().unwrap_or_default(),
             clock,
         }
     }
 
+    fn tries(&self) -> MutexGuard<'_, HashMap<(Action, String), Tries>> {
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn decide(&self, rule: &Rule, key: &str) -> Decision {
+        if rule.shape == Shape::Growing {
+            let mut all = self.tries();
+            let tries = all.entry((rule.action, key.to_owned())).or_default();
+            return tries.decide(rule, self.clock.0.now());
+        }
         let Some(limiter) = self.limiters.get(&rule.action) else {
             return Decision {
                 allowed: true,
@@ -56,7 +79,15 @@ impl Memory {
         }
     }
 
+    pub fn forget(&self, rule: &Rule, key: &str) {
+        self.tries().remove(&(rule.action, key.to_owned()));
+    }
+
     pub fn shed(&self) {
+        let now = self.clock.0.now();
+        let mut tries = self.tries();
+        tries.retain(|_, tries| !tries.are_over(self.kept, now));
+        tries.shrink_to_fit();
         for limiter in self.limiters.values() {
             limiter.retain_recent();
             limiter.shrink_to_fit();
@@ -65,7 +96,8 @@ impl Memory {
 
     #[cfg(test)]
     pub fn keys(&self) -> usize {
-        self.limiters.values().map(|limiter| limiter.len()).sum()
+        let even: usize = self.limiters.values().map(|limiter| limiter.len()).sum();
+        even + self.tries().len()
     }
 }
 

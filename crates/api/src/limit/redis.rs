@@ -1,9 +1,12 @@
 //! The same GCRA in Redis, by Redis' own clock, so that instances need not agree on the time.
-use super::{Decision, Rule};
+use super::{
+    Decision, Rule, Shape,
+    growing::{FIRST_WAIT, kept},
+};
 use crate::config::Secret;
 use anyhow::Context;
 use redis::{
-    Script,
+    Script, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use std::{
@@ -33,10 +36,27 @@ redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - no
 return {1, math.floor((burst * interval - (tat - now)) / interval), 0}
 ";
 
+/// `KEYS[1]` holds how many tries there were in a row, and until when there may be no other.
+const GROWING: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local free, first, longest, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local state = redis.call('HMGET', KEYS[1], 'tries', 'until')
+local tries, till = tonumber(state[1] or 0), tonumber(state[2] or 0)
+if till > now then return {0, 0, till - now} end
+tries = tries + 1
+local wait = 0
+if tries >= free then wait = math.min(first * 2 ^ math.min(tries - free, 30), longest) end
+redis.call('HSET', KEYS[1], 'tries', tries, 'until', string.format('%.0f', now + wait))
+redis.call('PEXPIRE', KEYS[1], kept)
+return {1, math.max(free - tries, 0), 0}
+";
+
 pub struct Redis {
     client: redis::Client,
     connection: Arc<RwLock<ConnectionManager>>,
-    script: Script,
+    even: Script,
+    growing: Script,
     silent: Arc<AtomicBool>,
 }
 
@@ -49,7 +69,8 @@ impl Redis {
         Ok(Self {
             client,
             connection: Arc::new(RwLock::new(connection)),
-            script: Script::new(GCRA),
+            even: Script::new(GCRA),
+            growing: Script::new(GROWING),
             silent: Default::default(),
         })
     }
@@ -64,11 +85,7 @@ impl Redis {
         if self.silent.load(Ordering::Relaxed) {
             return None;
         }
-        let interval = (rule.period / rule.requests.get()).as_micros() as u64;
-        let mut call = self.script.prepare_invoke();
-        call.key(format!("plinth:limit:{}:{key}", rule.name))
-            .arg(interval)
-            .arg(rule.requests.get());
+        let call = self.call(rule, key);
         let mut connection = self.connection();
         let answer = tokio::time::timeout(
             PATIENCE,
@@ -83,6 +100,41 @@ impl Redis {
             }),
             Ok(Err(error)) => self.fell_silent(&error.to_string()),
             Err(_) => self.fell_silent("no answer in time"),
+        }
+    }
+
+    fn call(&self, rule: &Rule, key: &str) -> ScriptInvocation<'_> {
+        let (key, period) = (name(rule, key), rule.period);
+        let micros = |time: Duration| time.as_micros() as u64;
+        match rule.shape {
+            Shape::Even => {
+                let mut call = self.even.key(key);
+                call.arg(micros(period / rule.requests.get()))
+                    .arg(rule.requests.get());
+                call
+            }
+            Shape::Growing => {
+                let mut call = self.growing.key(key);
+                call.arg(rule.requests.get())
+                    .arg(micros(FIRST_WAIT.min(period)))
+                    .arg(micros(period))
+                    .arg(kept(rule).as_millis() as u64);
+                call
+            }
+        }
+    }
+
+    /// When it does not answer, what is counted there runs out by itself.
+    pub async fn forget(&self, rule: &Rule, key: &str) {
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
+        let (del, mut connection) = (redis::Cmd::del(name(rule, key)), self.connection());
+        let deleted = del.query_async::<()>(&mut connection);
+        match tokio::time::timeout(PATIENCE, deleted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => _ = self.fell_silent(&error.to_string()),
+            Err(_) => _ = self.fell_silent("no answer in time"),
         }
     }
 
@@ -118,6 +170,10 @@ impl Redis {
         }
         None
     }
+}
+
+fn name(rule: &Rule, key: &str) -> String {
+    format!("plinth:limit:{}:{key}", rule.name)
 }
 
 fn connection(client: &redis::Client) -> redis::RedisResult<ConnectionManager> {

@@ -47,7 +47,8 @@ fn the_table_is_what_the_contract_says() {
         [
             "api 100/900",
             "sign_in 10/60",
-            "sign_in_account 5/60",
+            "sign_in_account 5/900",
+            "sign_in_pair 5/60",
             "id_token 30/60",
             "sign_up 10/3600",
             "mail 3/3600",
@@ -63,6 +64,7 @@ fn the_table_is_what_the_contract_says() {
     );
 }
 
+/// Invariant 66.
 #[tokio::test]
 async fn a_hundred_requests_pass_and_the_next_is_told_when_to_come_back() {
     let test = instance(&[("RATE_LIMITS", "")]).await;
@@ -192,6 +194,7 @@ async fn the_word_refresh_token_in_a_password_sign_in_buys_nothing() {
     }
 }
 
+/// Invariant 65.
 #[tokio::test]
 async fn an_ipv6_network_is_one_client_and_a_mapped_address_is_its_ipv4() {
     let test = instance(&[("RATE_LIMITS", "api=1/60")]).await;
@@ -320,6 +323,7 @@ mod with_redis {
         uuid::Uuid::new_v4().to_string()
     }
 
+    /// Invariant 65.
     #[tokio::test(flavor = "multi_thread")]
     async fn instances_share_one_budget_of_which_exactly_so_many_pass() {
         let Some(url) = server() else { return };
@@ -346,6 +350,67 @@ mod with_redis {
         assert!(instances[0].redis_answers().await.unwrap());
     }
 
+    /// Invariant 65.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn instances_share_what_was_guessed_at_an_account() {
+        let Some(url) = server() else { return };
+        let limits = [
+            ("REDIS_URL", url.as_str()),
+            ("RATE_LIMITS", "sign_in=1000/60,sign_in_pair=1000/60"),
+        ];
+        let test = instance(&limits).await;
+        let beside = test.beside(&limits).await;
+        let email = format!("{}@example.com", uuid::Uuid::new_v4());
+        let sign_in = async |test: &Test| {
+            let body = json!({"email": email, "password": crate::testing::PASSWORD});
+            test.post("", "/auth/v1/token?grant_type=password", body)
+                .await
+        };
+        test.sign_up(&email).await;
+
+        for n in 0..5 {
+            let here = if n % 2 == 0 { &test } else { &beside };
+            let guess = here.app.limits.check(Action::SignInAccount, &email).await;
+            assert!(guess.is_ok(), "{n}");
+        }
+
+        for here in [&test, &beside] {
+            let refusal = sign_in(here).await;
+            assert_eq!(
+                (refusal.status.as_u16(), refusal.header("retry-after")),
+                (429, "1")
+            );
+        }
+        test.app.limits.forget(Action::SignInAccount, &email).await;
+        assert_eq!(sign_in(&beside).await.status, 200);
+    }
+
+    /// Invariant 65.
+    #[tokio::test]
+    async fn without_redis_guesses_are_counted_all_the_same() {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let url = format!("redis://127.0.0.1:{port}");
+        let test = instance(&[
+            ("REDIS_URL", &url),
+            ("RATE_LIMITS", "sign_in=1000/60,sign_in_pair=1000/60"),
+        ])
+        .await;
+
+        for n in 0..7 {
+            let body = json!({"email": "ada@example.com", "password": "a wrong one"});
+            let answer = test
+                .post("", "/auth/v1/token?grant_type=password", body)
+                .await;
+            assert_eq!(answer.status, if n < 5 { 400 } else { 429 });
+        }
+    }
+
+    /// Invariant 65.
     #[tokio::test]
     async fn without_redis_each_instance_counts_for_itself_at_once() {
         // A port that was free a moment ago refuses.

@@ -14,6 +14,7 @@ const PRODUCTION: &[(&str, &str)] = &[
 ];
 const SIGN_IN: &str = "/auth/v1/token?grant_type=password";
 const REFRESH: &str = "/auth/v1/token?grant_type=refresh_token";
+const DEVICE: &str = "plinth-device=";
 const LOGOUT: &str = "/auth/v1/logout";
 
 /// A browser: it keeps cookies, and says where a request comes from.
@@ -95,11 +96,11 @@ fn credentials() -> Value {
     json!({"email": "ada@example.com", "password": PASSWORD})
 }
 
+/// But for the device's own, which stands for nobody.
 fn set_cookies(answer: &Answer) -> Vec<String> {
     let lines = answer.headers.get_all(header::SET_COOKIE).iter();
-    lines
-        .map(|line| line.to_str().unwrap().to_owned())
-        .collect()
+    let lines = lines.map(|line| line.to_str().unwrap().to_owned());
+    lines.filter(|line| !line.contains(DEVICE)).collect()
 }
 
 fn cross_site() -> (u16, String) {
@@ -399,5 +400,29 @@ both_engines! {
             assert!(set_cookies(&answer).is_empty());
         }
         assert_eq!(test.rows("sessions").await, sessions + 1);
+    }
+
+    /// Invariants 57 and 67.
+    async fn what_a_device_is_known_by_stays_when_its_user_leaves(engine: Engine) {
+        let limits = ("RATE_LIMITS", "sign_in=100000/60,sign_in_pair=100000/60");
+        let test = Test::with(engine, &[PRODUCTION, &[limits]].concat()).await;
+        let mut browser = Browser::new(&test);
+        let answer = browser.ask_for_cookies(SIGN_UP, credentials()).await;
+        let lines = answer.headers.get_all(header::SET_COOKIE).iter();
+        let device = lines.map(|line| line.to_str().unwrap()).find(|line| line.contains(DEVICE)).unwrap();
+        let (pair, attributes) = device.split_once("; ").unwrap();
+        assert_eq!(attributes, "Path=/; Max-Age=34560000; HttpOnly; SameSite=Lax; Secure");
+        assert!(answer.headers.get("x-device-token").is_none(), "no script reads it");
+        let (name, value) = pair.split_once('=').unwrap();
+        browser.cookies.push((name.into(), value.into()));
+
+        let left = browser.ask("POST", LOGOUT, json!({})).await;
+        assert!(left.status == 204 && browser.names() == ["__Host-plinth-device"]);
+        for _ in 0..6 {
+            test.sign_in("ada@example.com", "not the password").await;
+        }
+
+        assert_eq!(Browser::new(&test).ask_for_cookies(SIGN_IN, credentials()).await.status, 429);
+        assert_eq!(browser.ask_for_cookies(SIGN_IN, credentials()).await.status, 200);
     }
 }

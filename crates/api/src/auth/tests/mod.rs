@@ -19,6 +19,7 @@ mod factors;
 mod federated;
 mod flows;
 mod foreign;
+mod guesses;
 mod id_token;
 mod identities;
 mod invite;
