@@ -78,7 +78,7 @@ impl App {
         let inner = Inner {
             keys,
             issuers: Issuers::new(&config.auth.providers, http.clone()),
-            passwords: Passwords::new(),
+            passwords: Passwords::new()?,
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
             assistants: Assistants::load()?,

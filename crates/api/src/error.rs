@@ -196,7 +196,7 @@ impl Invalid {
 }
 
 /// Why a password will not do, in GoTrue's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Weakness {
     #[default]
@@ -206,7 +206,7 @@ pub enum Weakness {
 }
 
 impl Weakness {
-    fn explain(self) -> &'static str {
+    pub fn explain(self) -> &'static str {
         match self {
             Self::Length => "Password is too short, or longer than 256 characters.",
             Self::Pwned => {

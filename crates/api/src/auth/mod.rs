@@ -23,6 +23,7 @@ mod flow;
 mod foreign;
 mod foreign_hash;
 mod guesses;
+mod hashing;
 mod history;
 pub mod id_token;
 mod identities;

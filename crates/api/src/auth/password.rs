@@ -1,21 +1,17 @@
 //! Passwords: Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), on few threads at once.
 //! <https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>
-use super::foreign_hash::Foreign;
+use super::{foreign_hash::Foreign, hashing::Threads};
 use crate::{Error, Result, error::Weakness};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use argon2::{
     Algorithm, Argon2, Params,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use std::sync::{Arc, OnceLock};
-use tokio::sync::Semaphore;
+use std::sync::OnceLock;
 use unicode_normalization::UnicodeNormalization;
 
 /// NIST SP 800-63B-4, section 3.1.1.2, asks for at least 64.
 const MAX_CHARS: usize = 256;
-/// Hashes that may wait for a thread; more is an attack or an outage, and is told to come back.
-const MAX_WAITING: usize = 64;
-
 /// Of a hash that comes from elsewhere.
 const MAX_MEMORY_KIB: u32 = 64 * 1024;
 
@@ -23,29 +19,26 @@ const MAX_MEMORY_KIB: u32 = 64 * 1024;
 const COMMON: &str = include_str!("common_passwords.txt");
 
 pub struct Passwords {
-    threads: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    pub threads: Threads,
 }
 
 impl Passwords {
-    pub fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self {
-            threads: Arc::new(Semaphore::new(cores)),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-        }
+    pub fn new() -> anyhow::Result<Self> {
+        let threads = Threads::start()?;
+        Ok(Self { threads })
     }
 
     /// A PHC string with a fresh salt.
     pub async fn hash(&self, password: &str) -> Result<String> {
         let password = normalised(password);
-        self.on_thread(move || {
-            Ok(Argon2::default()
-                .hash_password(password.as_bytes())
-                .map_err(|e| anyhow!("{e}"))?
-                .to_string())
-        })
-        .await
+        self.threads
+            .run(move || {
+                Ok(Argon2::default()
+                    .hash_password(password.as_bytes())
+                    .map_err(|e| anyhow!("{e}"))?
+                    .to_string())
+            })
+            .await
     }
 
     /// Whether this is the password of that hash. Takes as long when there is no hash.
@@ -53,7 +46,7 @@ impl Passwords {
         let typed = password.to_owned();
         let known = hash.is_some();
         let hash = hash.map_or_else(dummy, ToOwned::to_owned);
-        let matches = self.on_thread(move || {
+        let matches = self.threads.run(move || {
             if let Some(foreign) = Foreign::parse(&hash) {
                 return Ok(foreign.verify(&typed));
             }
@@ -74,26 +67,6 @@ impl Passwords {
             return Ok(None);
         }
         self.hash(password).await.map(Some)
-    }
-
-    async fn on_thread<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
-        let thread = self
-            .threads
-            .clone()
-            .acquire_owned()
-            .await
-            .context("hashing has ended")?;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            // Freed with the work, not with the caller: who goes away does not let another in early.
-            drop(thread);
-            done
-        });
-        Ok(done.await.context("hashing panicked")??)
     }
 }
 
@@ -119,6 +92,23 @@ fn dummy() -> String {
 /// The same text typed on another keyboard is the same password (NFKC).
 fn normalised(password: &str) -> String {
     password.nfkc().collect()
+}
+
+/// Why a password that was taken once would not be today: a hint for its user, who is let in.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct WeakPassword {
+    message: &'static str,
+    reasons: Vec<Weakness>,
+}
+
+pub fn weakness(password: &str, email: Option<&str>, min_chars: u8) -> Option<WeakPassword> {
+    match check(password, email, min_chars) {
+        Err(Error::WeakPassword(reasons)) => Some(WeakPassword {
+            message: reasons.first().copied().unwrap_or_default().explain(),
+            reasons,
+        }),
+        _ => None,
+    }
 }
 
 /// Whether a password will do for this user.

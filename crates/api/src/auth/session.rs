@@ -1,5 +1,5 @@
 //! Sessions and users as GoTrue's clients read them.
-use super::{access, audit, cookies::Cookies, refresh};
+use super::{access, audit, cookies::Cookies, password::WeakPassword, refresh};
 use crate::{
     App, Error, Result,
     extract::Time,
@@ -44,6 +44,9 @@ pub struct Response {
     /// Of a sign-in with an ID token: whether it made the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_new: Option<bool>,
+    /// After a sign-in with a password that would not be taken for a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weak_password: Option<WeakPassword>,
     /// What the access token says.
     #[serde(skip)]
     pub claims: access::Claims,
@@ -333,6 +336,7 @@ pub async fn respond(app: &App, user: User, session: Session) -> Result<Response
         provider_token: None,
         provider_refresh_token: None,
         is_new: None,
+        weak_password: None,
         claims,
         refreshable_until: session.idle_expires_at.min(session.absolute_expires_at),
     })

@@ -1,6 +1,6 @@
 use super::{
     audit, cookies::Cookies, guesses, known_device::Device, native, native::IdTokenGrant,
-    normalise_email, pkce, refresh, session,
+    normalise_email, password, pkce, refresh, session,
 };
 use crate::{
     App, Error, Result,
@@ -164,7 +164,11 @@ async fn password(
     let (user, session) = session::open(app, &mut tx, user, "password", client, now).await?;
     tx.commit().await?;
 
-    session::respond(app, user, session).await
+    let least = app.config.auth.auth_min_password_length;
+    Ok(session::Response {
+        weak_password: password::weakness(&given.password, email.as_deref(), least),
+        ..session::respond(app, user, session).await?
+    })
 }
 
 /// Why somebody whose password is right may not come in.

@@ -24,7 +24,7 @@ pub struct New {
     email_confirm: bool,
     #[serde(default)]
     password: Option<String>,
-    /// In place of a password: its hash, taken over from elsewhere: argon2, bcrypt or `$pbkdf2-sha256$`. The first sign-in replaces it by ours.
+    /// In place of a password: its hash, taken over from elsewhere: argon2, bcrypt, scrypt, `$pbkdf2-sha256$` or Firebase's as `$fbscrypt$`. The first sign-in replaces it by ours.
     #[serde(default)]
     password_hash: Option<String>,
     /// `authenticated` or `admin`.

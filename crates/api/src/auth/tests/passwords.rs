@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::hashing;
 
 /// 256 characters, of which every one takes two bytes.
 fn longest() -> String {
@@ -83,6 +84,57 @@ both_engines! {
         assert_ne!(of_ada, of_ben, "each has a salt");
     }
 
+    /// Invariant 64.
+    async fn a_flood_of_sign_ins_hashes_few_at_once_and_leaves_the_rest_alone(engine: Engine) {
+        let test = std::sync::Arc::new(Test::new(engine).await);
+        let ada = test.sign_up("ada@example.com").await;
+        let threads = &test.app.passwords.threads;
+        let held = threads.hold().await;
+
+        let mut flood = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let test = test.clone();
+            flood.spawn(async move { test.sign_in("ada@example.com", PASSWORD).await.status });
+        }
+        while threads.waiting() < 200 {
+            tokio::task::yield_now().await;
+        }
+        for path in ["/health/live", "/health/ready", "/health", USER] {
+            assert_eq!(test.get(&ada.token, path).await.status, 200, "{path} waits for no hash");
+        }
+        drop(held);
+        while let Some(status) = flood.join_next().await {
+            assert_eq!(status.unwrap(), 200);
+        }
+
+        let most = threads.most();
+        assert!((1..=threads.count).contains(&most), "{most} at once, each with 19 MiB, on {} threads", threads.count);
+        assert_eq!(test.rows("sessions").await, 201);
+    }
+
+    /// Invariant 64.
+    async fn who_comes_when_too_many_wait_is_told_to_come_back(engine: Engine) {
+        let test = std::sync::Arc::new(Test::new(engine).await);
+        test.sign_up("ada@example.com").await;
+        let threads = &test.app.passwords.threads;
+        let held = threads.hold().await;
+        let mut flood = tokio::task::JoinSet::new();
+        for _ in 0..hashing::MAX_WAITING {
+            let test = test.clone();
+            flood.spawn(async move { test.app.passwords.verify(PASSWORD, None).await.is_ok() });
+        }
+        while threads.waiting() < hashing::MAX_WAITING {
+            tokio::task::yield_now().await;
+        }
+
+        let refusal = test.sign_in("ada@example.com", PASSWORD).await;
+
+        assert_eq!((refusal.refusal(), refusal.header("retry-after")), (refused(503, "busy"), "1"));
+        flood.shutdown().await;
+        drop(held);
+        assert_eq!(test.sign_in("ada@example.com", PASSWORD).await.status, 200, "who went away is waited for by nobody");
+    }
+
     /// Invariant 63.
     async fn a_hash_from_elsewhere_lets_its_user_in_once_and_is_replaced_by_ours(engine: Engine) {
         let test = Test::new(engine).await;
@@ -103,6 +155,42 @@ both_engines! {
     }
 
     /// Invariant 63.
+    async fn who_comes_from_firebase_is_let_in(engine: Engine) {
+        let test = Test::new(engine).await;
+        import(&test, "ada@example.com", FIREBASE).await;
+        let of_another_project = FIREBASE.replace("sk=jx", "sk=kx");
+        import(&test, "ben@example.com", &of_another_project).await;
+
+        assert_eq!(test.sign_in("ada@example.com", "user2password").await.refusal(), refused(400, "invalid_credentials"));
+        assert_eq!(test.sign_in("ben@example.com", "user1password").await.refusal(), refused(400, "invalid_credentials"));
+        assert_eq!(test.sign_in("ada@example.com", "user1password").await.status, 200);
+
+        assert!(kept(&test, "ada@example.com").await.starts_with("$argon2id$"));
+        assert_eq!(test.sign_in("ada@example.com", "user1password").await.status, 200);
+    }
+
+    async fn who_has_a_password_that_would_not_do_today_is_let_in_and_told(engine: Engine) {
+        let test = Test::new(engine).await;
+        let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
+        for (email, password, reason) in [
+            ("short@example.com", "short", "length"),
+            ("common@example.com", "password1", "pwned"),
+            ("ada.lovelace@example.com", "Ada.Lovelace", "pwned"),
+        ] {
+            import(&test, email, &hash(password)).await;
+            let answer = test.sign_in(email, password).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let said = &answer.json()["weak_password"];
+            assert_eq!(said["reasons"], json!([reason]), "{email}");
+            assert!(said["message"].as_str().unwrap().starts_with("Password is"), "{said}");
+            assert_eq!(test.sign_in(email, "wrong").await.json().get("weak_password"), None, "nobody else is");
+        }
+
+        import(&test, "good@example.com", &hash(PASSWORD)).await;
+        assert_eq!(test.sign_in("good@example.com", PASSWORD).await.json().get("weak_password"), None);
+    }
+
+    /// Invariant 63.
     async fn a_hash_that_asks_for_too_much_work_is_refused_before_any(engine: Engine) {
         let test = Test::new(engine).await;
         let bcrypt = bcrypt::hash(PASSWORD, 4).unwrap();
@@ -113,6 +201,15 @@ both_engines! {
             &bcrypt.replace("$04$", "$31$"), &bcrypt.replace("$04$", "$99$"), &bcrypt[..40],
             "$pbkdf2-sha256$i=4294967295$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
             "$pbkdf2-sha256$i=0$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=30,r=8,p=1$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=17,r=8,p=1$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=16,r=8,p=3$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=4,r=4294967295,p=4294967295$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=0,r=8,p=1$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=14,r=8$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            "$scrypt$ln=14,r=8,p=1$$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
+            &FIREBASE.replace("n=14", "n=24"), &FIREBASE.replace("n=14", "n=-1"), &FIREBASE.replace("v=1", "v=2"),
+            &FIREBASE.replace("r=8", "r=4294967295"), &FIREBASE.replace("sk=", "xx="), &FIREBASE[..FIREBASE.len() - 8],
             "$pbkdf2-sha256$29000$c2FsdHNhbHRzYWx0$", "$pbkdf2-sha256$29000$$c2FsdHNhbHRzYWx0c2FsdHNhbHQ",
         ] {
             let body = json!({"email": "ada@example.com", "email_confirm": true, "password_hash": hash});
@@ -122,6 +219,10 @@ both_engines! {
         assert_eq!(test.rows("users").await, 0);
     }
 }
+
+/// From Firebase's own example of its utility, where the password is `user1password`:
+/// <https://github.com/firebase/scrypt>.
+const FIREBASE: &str = "$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA==$42xEC+ixf3L2lw==$lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ==";
 
 /// The hashes of one password that other systems would keep.
 fn foreign(password: &str) -> Vec<String> {
@@ -155,7 +256,23 @@ fn foreign(password: &str) -> Vec<String> {
         bcrypt::hash(password, 4).unwrap().replace("$2b$", "$2a$"),
         format!("$pbkdf2-sha256$i=1000,l=32${salt}${derived}"),
         format!("$pbkdf2-sha256$1000${salt}${passlib}"),
+        scrypt_of(password),
     ]
+}
+
+fn scrypt_of(password: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+    let (params, mut derived) = (scrypt::Params::new(10, 8, 1).unwrap(), [0; 32]);
+    scrypt::scrypt(
+        password.as_bytes(),
+        b"a salt of theirs",
+        &params,
+        &mut derived,
+    )
+    .unwrap();
+    let [salt, derived] =
+        [b"a salt of theirs".as_slice(), &derived].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+    format!("$scrypt$ln=10,r=8,p=1${salt}${derived}")
 }
 
 async fn import(test: &Test, email: &str, hash: &str) {

@@ -1,12 +1,15 @@
 //! Hashes of passwords that were made elsewhere, for users who move here: bcrypt, as Supabase keeps
-//! them, and PBKDF2 as Django's and Python's libraries do. They are good for one sign-in, which
-//! replaces them by ours.
+//! them, PBKDF2 as Python's libraries do, scrypt, and Firebase's kind of it. They are good for one
+//! sign-in, which replaces them by ours.
+use self::scrypt::Scrypt;
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use base64::{
     Engine,
     engine::{GeneralPurpose, general_purpose::STANDARD_NO_PAD},
 };
 use std::num::NonZeroU32;
+
+mod scrypt;
 
 /// About half a second of one core; what asks for more is refused before any work.
 const MAX_BCRYPT_COST: u32 = 13;
@@ -16,6 +19,7 @@ const BASE64: GeneralPurpose = STANDARD_NO_PAD;
 /// A hash that can be verified at a bearable cost.
 pub enum Foreign {
     Bcrypt(String),
+    Scrypt(Scrypt),
     Pbkdf2 {
         rounds: NonZeroU32,
         salt: Vec<u8>,
@@ -26,9 +30,11 @@ pub enum Foreign {
 impl Foreign {
     /// `None` for what is of another kind, damaged, or too dear.
     pub fn parse(hash: &str) -> Option<Self> {
-        match hash.strip_prefix("$pbkdf2-sha256$") {
-            Some(rest) => pbkdf2(rest),
-            None => {
+        match hash.strip_prefix('$')?.split_once('$')? {
+            ("pbkdf2-sha256", rest) => pbkdf2(rest),
+            ("scrypt", rest) => Scrypt::parse(rest).map(Self::Scrypt),
+            ("fbscrypt", rest) => Scrypt::parse_firebase(rest).map(Self::Scrypt),
+            _ => {
                 let parts: bcrypt::HashParts = hash.parse().ok()?;
                 let bearable = (4..=MAX_BCRYPT_COST).contains(&parts.get_cost());
                 bearable.then(|| Self::Bcrypt(hash.to_owned()))
@@ -40,6 +46,7 @@ impl Foreign {
     /// nothing.
     pub fn verify(&self, password: &str) -> bool {
         match self {
+            Self::Scrypt(scrypt) => scrypt.verify(password),
             Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             Self::Pbkdf2 {
                 rounds,
