@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::{collections::HashMap, process::ExitCode};
 
 mod accept;
+mod audit;
 mod doctor;
 mod inbox;
 mod keys;
@@ -55,6 +56,9 @@ enum Command {
     },
     /// Ask every configured service whether it works, and say what to do where it does not
     Doctor,
+    /// The log of what was decided about accounts
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
                 step.unwrap_or_default(),
             )))
         }),
+        Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
         Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
         Command::Config { check: true, .. } => configured(|checked| {

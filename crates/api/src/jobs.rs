@@ -231,6 +231,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         db::inbox::APPLY => billing::apply::run(app, &job.payload).await,
         mail::SEND => mail::send(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
+        auth::chain::KIND => auth::chain::seal(app).await,
         PURGE => purge(app).await,
         #[cfg(test)]
         tests::KIND => tests::perform(app, &job.payload).await,
@@ -240,8 +241,9 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
 
 /// Work that comes again, and how often. A tick is a job whose key is its time, so that several
 /// instances do it once.
-const RECURRING: [(&str, Duration); 2] = [
+const RECURRING: [(&str, Duration); 3] = [
     (chat::sweep::KIND, Duration::from_secs(15)),
+    (auth::chain::KIND, Duration::from_secs(60)),
     (PURGE, Duration::from_secs(3600)),
 ];
 

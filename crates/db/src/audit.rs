@@ -36,6 +36,16 @@ row! {
     }
 }
 
+row! {
+    /// A decision's place in the order, and its hash with everything before it.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Seal {
+        pub seq: i64,
+        pub event_id: Uuid,
+        pub hash: Vec<u8>,
+    }
+}
+
 sql! {
     fn insert(
         tx: &mut Tx, id: Uuid, subject: Option<Uuid>, actor: Option<Uuid>, actor_kind: &str, action: &str,
@@ -74,6 +84,48 @@ sql! {
                 o.ip, o.user_agent
          from audit_events e left join audit_origins o on o.event_id = e.id
          order by e.id desc limit $limit offset $offset"
+    }
+
+    /// Where the order ends so far.
+    pub fn last_seal(tx: &mut Tx) -> Option<Seal> {
+        "select {columns} from audit_seals order by seq desc limit 1"
+    }
+
+    /// Decisions that have no place in the order, oldest first, younger than `since`.
+    pub fn unsealed(tx: &mut Tx, since: Uuid, limit: i64) -> Vec<Event> {
+        "select {columns} from audit_events
+         where id > $since and not exists (select 1 from audit_seals where event_id = audit_events.id)
+         order by id limit $limit"
+    }
+
+    /// Gives a decision its place. `false` when the place is taken, or it has one.
+    pub fn seal(tx: &mut Tx, seq: i64, event: Uuid, hash: &[u8]) -> bool {
+        "insert into audit_seals (seq, event_id, hash) values ($seq, $event, $hash) on conflict do nothing"
+    }
+
+    /// One page of the order.
+    pub fn seals(db: &Db, after: i64, limit: i64) -> Vec<Seal> {
+        "select {columns} from audit_seals where seq > $after order by seq limit $limit"
+    }
+
+    /// What was decided in one page of the order. One that is missing is not in it.
+    pub fn sealed(db: &Db, after: i64, limit: i64) -> Vec<Event> {
+        "select id, subject_id, actor_id, actor_kind, action, outcome, request_id, detail, created_at
+         from audit_events where id in (
+             select event_id from audit_seals where seq > $after order by seq limit $limit)"
+    }
+
+    /// How many decisions have no place in the order yet.
+    pub fn count_unsealed(db: &Db) -> One<(i64,)> {
+        "select count(*) from audit_events
+         where not exists (select 1 from audit_seals where event_id = audit_events.id)"
+    }
+
+    /// The oldest decision that has no place in the order, although it is older than `before`.
+    pub fn stray(db: &Db, before: Uuid) -> Option<Event> {
+        "select {columns} from audit_events
+         where id < $before and not exists (select 1 from audit_seals where event_id = audit_events.id)
+         order by id limit 1"
     }
 
     /// How many decisions there are.

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod access;
 mod admin;
 mod authenticator;
+mod chain;
 mod codes;
 mod cookies;
 mod deletion;

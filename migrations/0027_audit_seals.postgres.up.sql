@@ -1,0 +1,13 @@
+-- The order of decisions, and a hash of each with everything before it: who changes one has to change
+-- all that follow. Written by a job, not by whoever decides: see docs/decisions/0009.
+create table audit_seals (
+    event_id  uuid    not null primary key references audit_events (id),
+    seq       bigint  not null,
+    hash      bytea   not null
+);
+create unique index audit_seals_seq on audit_seals (seq);
+
+create trigger audit_seals_final before update or delete on audit_seals
+    for each row execute function refuse_change();
+create trigger audit_seals_whole before truncate on audit_seals
+    for each statement execute function refuse_change();
