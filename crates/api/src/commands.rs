@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::{collections::HashMap, process::ExitCode};
 
 mod accept;
+pub mod admin;
 mod audit;
 mod doctor;
 mod inbox;
@@ -59,6 +60,9 @@ enum Command {
     /// The log of what was decided about accounts
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Who administers
+    #[command(subcommand)]
+    Admin(admin::Verb),
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -90,6 +94,7 @@ pub fn run() -> ExitCode {
                 step.unwrap_or_default(),
             )))
         }),
+        Command::Admin(verb) => configured(|checked| done(runtime(admin::run(checked, verb)))),
         Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
         Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),

@@ -48,6 +48,8 @@ pub enum Error {
     InsufficientAal { max_age: Duration },
     #[error("This user is banned.")]
     UserBanned,
+    #[error("Choose a password of your own first: PUT /auth/v1/user.")]
+    PasswordExpired,
 
     #[error("Invalid login credentials")]
     InvalidCredentials,
@@ -344,6 +346,9 @@ impl Error {
                 "Too many wrong codes",
             ),
             (Self::UserBanned, _) => Kind(S::FORBIDDEN, "user_banned", "User banned"),
+            (Self::PasswordExpired, _) => {
+                Kind(S::FORBIDDEN, "password_expired", "Password expired")
+            }
             (Self::InvalidCredentials, _) => {
                 Kind(S::BAD_REQUEST, "invalid_credentials", "Invalid credentials")
             }
@@ -684,6 +689,7 @@ fn openai(error: &Error, code: &str, detail: &str) -> Value {
         | Error::NotAdmin
         | Error::UserBanned
         | Error::CrossSiteRequest
+        | Error::PasswordExpired
         | Error::ModelNotInPlan { .. } => "permission_error",
         Error::RateLimited { .. } => "requests",
         Error::QuotaExceeded { .. } => "insufficient_quota",

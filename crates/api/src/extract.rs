@@ -3,6 +3,7 @@ use crate::{
     App, Error, Result,
     auth::{access, cookies::Cookies, service_role, session::Client, step_up},
     error::Invalid,
+    http::SeenBy,
 };
 use axum::{
     body::Bytes,
@@ -185,7 +186,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
     }
 }
 
-/// Who asks: a user whose session stands.
+/// Who asks: a user whose session stands, and who may do what users do.
 #[derive(Debug, Clone)]
 pub struct Auth {
     pub user: Uuid,
@@ -196,14 +197,50 @@ pub struct Auth {
     pub aal2: bool,
     /// Whether they have one that they could prove.
     pub second_factor: bool,
+    pub reach: Reach,
+}
+
+/// How much of what is theirs a user's session opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Full,
+    /// They signed in with a password that others know, and have to choose one of their own.
+    ChoosingPassword,
+    /// It is an admin who looks, and changes nothing.
+    Looking {
+        by: Uuid,
+    },
 }
 
 impl FromRequestParts<App> for Auth {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let SignedIn(auth) = SignedIn::from_request_parts(parts, app).await?;
+        match auth.reach {
+            Reach::Full | Reach::Looking { .. } => Ok(auth),
+            Reach::ChoosingPassword => Err(Error::PasswordExpired),
+        }
+    }
+}
+
+/// Who asks, also where they have to choose a password before they do anything else.
+pub struct SignedIn(pub Auth);
+
+impl FromRequestParts<App> for SignedIn {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let Ok(client) = Client::from_request_parts(parts, app).await;
         let token = token(parts)?.ok_or(Error::NoToken)?;
-        access::authenticate(app, token, &client).await
+        let auth = access::authenticate(app, token, &client).await?;
+        if let Reach::Looking { by } = auth.reach {
+            if let Some(seen_by) = parts.extensions.get::<SeenBy>() {
+                seen_by.tell(by);
+            }
+            if !parts.method.is_safe() {
+                return Err(Error::Forbidden);
+            }
+        }
+        Ok(Self(auth))
     }
 }
 
@@ -213,6 +250,8 @@ impl FromRequestParts<App> for Auth {
 pub struct Admin {
     /// `None` for the key: it is nobody in particular.
     pub user: Option<Uuid>,
+    /// The session of who is somebody.
+    pub session: Option<Auth>,
 }
 
 impl FromRequestParts<App> for Admin {
@@ -231,16 +270,21 @@ impl FromRequestParts<App> for Admin {
         let issuer = access::issuer(app);
         let is_key = |key: &str| service_role::verify(&app.keys, &issuer, key, app.now());
         if [bearer, apikey].into_iter().flatten().any(is_key) {
-            return Ok(Self { user: None });
+            return Ok(Self {
+                user: None,
+                session: None,
+            });
         }
-        let auth = access::authenticate(app, token(parts)?.ok_or(Error::NoToken)?, &client).await?;
+        let auth = Auth::from_request_parts(parts, app).await?;
         // What the row says now, not what the token said when it was made.
         let user = db::users::by_id(&app.db, auth.user).await?;
-        let user = user.filter(|user| user.role == "admin");
+        let looks = matches!(auth.reach, Reach::Looking { .. });
+        let user = user.filter(|user| user.role == "admin" && !looks);
         let user = user.ok_or(Error::NotAdmin)?;
         step_up::require_second_factor(app, &auth)?;
         Ok(Self {
             user: Some(user.id),
+            session: Some(auth),
         })
     }
 }

@@ -181,6 +181,8 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     if cookies.concern() {
         request.extensions_mut().insert(cookies.clone());
     }
+    let seen_by = SeenBy::default();
+    request.extensions_mut().insert(seen_by.clone());
 
     let span = tracing::info_span!("request", request_id = %id, method, route = %route, flow = flow.label());
     let counted = crate::telemetry::requests::begin(method, route, flow);
@@ -204,6 +206,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
         refusal.as_ref().map(|Refusal(error)| error.code(dialect)),
     );
     headers(&app, &mut response, &id, &path);
+    seen_by.say(&mut response);
     response
 }
 
@@ -229,6 +232,24 @@ fn keep_headers(bare: Response, mut rendered: Response) -> Response {
 /// What a request is called in logs, answers and the audit log.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
+
+/// Which admin looks as the user whose token a request brings: told inside, and said in the answer, so that
+/// no page hides it.
+#[derive(Debug, Clone, Default)]
+pub struct SeenBy(std::sync::Arc<std::sync::OnceLock<uuid::Uuid>>);
+
+impl SeenBy {
+    pub fn tell(&self, admin: uuid::Uuid) {
+        let _ = self.0.set(admin);
+    }
+
+    fn say(&self, response: &mut Response) {
+        let admin = self.0.get().map(ToString::to_string);
+        if let Some(Ok(admin)) = admin.map(HeaderValue::try_from) {
+            response.headers_mut().insert("x-impersonated-by", admin);
+        }
+    }
+}
 
 /// Taken over from a well-formed header, else made.
 fn request_id(request: &Request) -> String {
@@ -394,6 +415,7 @@ fn cors(app: &App) -> CorsLayer {
         "x-conversation-id",
         "x-supabase-api-version",
         "x-device-token",
+        "x-impersonated-by",
     ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admits))

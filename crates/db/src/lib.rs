@@ -38,6 +38,7 @@ pub mod audit;
 pub mod auth_codes;
 pub mod billing;
 pub mod conversations;
+pub mod done_once;
 pub mod factors;
 pub mod generations;
 pub mod idempotency;

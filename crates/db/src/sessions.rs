@@ -39,6 +39,10 @@ row! {
         pub aal: String,
         /// Whether the user has a factor that counts.
         pub second_factor: bool,
+        /// Whether the user has to choose a password of their own.
+        pub password_expired: bool,
+        /// The session of the admin who looks through this one, if one does.
+        pub actor_session_id: Option<Uuid>,
     }
 }
 
@@ -90,7 +94,8 @@ sql! {
     /// so that a revocation counts at once on every instance.
     pub fn standing(db: &Db, id: Uuid) -> Option<Standing> {
         "select s.user_id, s.acked_counter, s.authenticated_at, s.absolute_expires_at, s.revoked_at, u.banned_until,
-                s.aal, exists (select 1 from mfa_factors f where f.user_id = s.user_id and f.status = 'verified') as second_factor
+                s.aal, exists (select 1 from mfa_factors f where f.user_id = s.user_id and f.status = 'verified') as second_factor,
+                u.password_expired_at is not null as password_expired, s.actor_session_id
          from sessions s join users u on u.id = s.user_id where s.id = $id"
     }
 
@@ -107,6 +112,18 @@ sql! {
                                user_agent, last_seen_at, idle_expires_at, absolute_expires_at, created_at, authenticated_at)
          values ($id, $user, $refresh_secret, 1, 0, $now, 'aal1', $amr, $ip,
                  $user_agent, $now, $idle_expires_at, $absolute_expires_at, $now, $now)
+         returning {columns}"
+    }
+
+    /// A session in which an admin looks at what is a user's. No proof of the user's is in it.
+    pub fn impersonate(
+        tx: &mut Tx, id: Uuid, user: Uuid, actor_session: Uuid, refresh_secret: &[u8], amr: &Json<Value>,
+        expires_at: Timestamp, never: Timestamp, now: Timestamp,
+    ) -> Session {
+        "insert into sessions (id, user_id, actor_session_id, refresh_secret, refresh_counter, acked_counter, rotated_at,
+                               aal, amr, last_seen_at, idle_expires_at, absolute_expires_at, created_at, authenticated_at)
+         values ($id, $user, $actor_session, $refresh_secret, 1, 1, $now,
+                 'aal1', $amr, $now, $expires_at, $expires_at, $now, $never)
          returning {columns}"
     }
 

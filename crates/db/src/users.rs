@@ -18,6 +18,9 @@ row! {
         pub created_at: Timestamp,
         pub updated_at: Timestamp,
         pub deleted_at: Option<Timestamp>,
+        /// Where the password was handed over by others: when it stops to sign in, or did. Until they
+        /// choose one of their own, they may do nothing else.
+        pub password_expired_at: Option<Timestamp>,
     }
 }
 
@@ -153,6 +156,17 @@ sql! {
         "update users set is_anonymous = false, updated_at = $now where id = $id"
     }
 
+    /// A password that others know: good for one sign-in until then.
+    pub fn hand_over_password(tx: &mut Tx, id: Uuid, hash: &str, until: Timestamp, now: Timestamp) {
+        "update users set password_hash = $hash, password_expired_at = $until, updated_at = $now where id = $id"
+    }
+
+    /// The one sign-in that a password of others' making is good for. `false` when it was, or is too old.
+    pub fn use_up_password(tx: &mut Tx, id: Uuid, hash: &str, now: Timestamp) -> bool {
+        "update users set password_expired_at = $now
+         where id = $id and password_hash = $hash and password_expired_at > $now"
+    }
+
     fn set_email(tx: &mut Tx, id: Uuid, email: &str, confirmed_at: Option<Timestamp>, now: Timestamp) -> bool {
         "update users set email = $email, email_confirmed_at = $confirmed_at, is_anonymous = false, updated_at = $now
          where id = $id and not exists (
@@ -271,7 +285,7 @@ sql! {
     }
 
     fn bury(tx: &mut Tx, id: Uuid, nothing: &Json<Value>, now: Timestamp) -> bool {
-        "update users set email = null, email_confirmed_at = null, password_hash = null, role = 'authenticated',
+        "update users set email = null, email_confirmed_at = null, password_hash = null, password_expired_at = null, role = 'authenticated',
                           app_metadata = $nothing, user_metadata = $nothing, is_anonymous = false, banned_until = null,
                           last_sign_in_at = null, updated_at = $now, deleted_at = $now
          where id = $id and deleted_at is null"

@@ -1,9 +1,12 @@
 //! Access tokens: JWTs, ES256 unless the operator brings RSA keys, that anyone can verify offline through the JWKS, and that we check
 //! against their session besides, so that a sign-out counts at once.
 use super::{foreign, session::Client};
-use crate::{App, Error, Result, extract::Auth};
+use crate::{
+    App, Error, Result,
+    extract::{Auth, Reach},
+};
 use anyhow::Context;
-use db::users::User;
+use db::{Timestamp, sessions::Standing, users::User};
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,6 +39,14 @@ pub struct Claims {
     pub app_metadata: Value,
     pub user_metadata: Value,
     pub is_anonymous: bool,
+    /// Who looks as this user: RFC 8693, section 4.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Act>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Act {
+    pub sub: Uuid,
 }
 
 pub fn issuer(app: &App) -> String {
@@ -68,6 +79,7 @@ pub fn claims(app: &App, user: &User, session: &db::sessions::Session) -> Claims
         app_metadata: user.app_metadata.0.clone(),
         user_metadata: user.user_metadata.0.clone(),
         is_anonymous: user.is_anonymous,
+        act: None,
     }
 }
 
@@ -118,6 +130,7 @@ pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Aut
     if standing.banned_until.is_some_and(|until| until > now) {
         return Err(Error::UserBanned);
     }
+    let reach = reach(app, &claims, &standing, now).await?;
     if claims.rtc > standing.acked_counter {
         // Whoever uses the newest access token has received the refresh token that came with it.
         let mut tx = app.db.begin().await?;
@@ -131,7 +144,30 @@ pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Aut
         // What the token says too: one of before the second factor was proved does not climb with it.
         aal2: standing.aal == "aal2" && claims.aal == "aal2",
         second_factor: standing.second_factor,
+        reach,
     })
+}
+
+/// How far a session that stands reaches. An admin's look ends with the session they came from.
+async fn reach(app: &App, claims: &Claims, standing: &Standing, now: Timestamp) -> Result<Reach> {
+    let (act, from) = match (&claims.act, standing.actor_session_id) {
+        (Some(act), Some(from)) => (act, from),
+        (None, None) if standing.password_expired => return Ok(Reach::ChoosingPassword),
+        (None, None) => return Ok(Reach::Full),
+        _ => return Err(Error::InvalidToken),
+    };
+    let own = db::sessions::standing(&app.db, from).await?;
+    let stands = own.is_some_and(|own| {
+        own.user_id == act.sub
+            && own.revoked_at.is_none()
+            && own.absolute_expires_at > now
+            && own.banned_until.is_none_or(|until| until <= now)
+    });
+    let admin = db::users::by_id(&app.db, act.sub).await?;
+    match admin.filter(|admin| stands && admin.role == "admin") {
+        Some(admin) => Ok(Reach::Looking { by: admin.id }),
+        None => Err(Error::SessionEnded),
+    }
 }
 
 /// RFC 8725: our key by its id alone, its one algorithm, every claim checked, and nothing that would point elsewhere.

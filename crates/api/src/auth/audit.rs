@@ -2,9 +2,9 @@
 //! carries it out. Actions have GoTrue's words where it has one:
 //! <https://supabase.com/docs/guides/auth/audit-logs>.
 use super::session::Client;
-use crate::extract::Admin;
+use crate::{App, Error, error::Dialect, extract::Admin};
 use db::{Timestamp, Tx, audit::NewEvent};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// A user did something to their own account.
@@ -42,6 +42,17 @@ pub async fn refused(
     db::audit::record(tx, event, now).await
 }
 
+/// Keeps that a user was refused where nothing else happened, and gives the refusal back.
+pub async fn refuse(app: &App, client: &Client, action: &str, user: Uuid, refusal: Error) -> Error {
+    let detail = json!({"reason": refusal.code(Dialect::GoTrue)});
+    let kept = async {
+        let mut tx = app.db.begin().await?;
+        refused(&mut tx, client, action, Some(user), detail, app.now()).await?;
+        tx.commit().await
+    };
+    kept.await.map_or_else(Into::into, |()| refusal)
+}
+
 /// An admin did something to an account; without an id it was done with the service-role key.
 pub async fn by_admin(
     tx: &mut Tx,
@@ -68,6 +79,28 @@ pub async fn refused_to_admin(
 ) -> db::Result<()> {
     let event = event(client, action, false);
     db::audit::record(tx, of_admin(event, admin, subject, detail), now).await
+}
+
+/// The operator did something to an account: by the command line, or what the environment asks for.
+pub async fn by_operator(
+    tx: &mut Tx,
+    action: &str,
+    subject: Uuid,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject: Some(subject),
+        actor: None,
+        actor_kind: "system",
+        action,
+        succeeded: true,
+        request_id: None,
+        detail,
+        ip: None,
+        user_agent: None,
+    };
+    db::audit::record(tx, event, now).await
 }
 
 fn of_admin<'a>(

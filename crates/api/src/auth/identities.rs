@@ -26,7 +26,7 @@ async fn unlink(
     if !app.config.auth.auth_manual_linking {
         return Err(Error::ManualLinkingDisabled);
     }
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "identity_unlinked").await?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let user = db::users::locked(&mut tx, auth.user)

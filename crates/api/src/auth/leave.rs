@@ -21,15 +21,9 @@ pub fn routes() -> OpenApiRouter<App> {
 /// minutes. Subscriptions that would renew are noted for cancelling.
 #[utoipa::path(delete, path = "/auth/v1/user", tag = "sign-in", responses((status = 204)))]
 async fn leave(State(app): State<App>, auth: Auth, client: Client) -> Result<StatusCode> {
+    step_up::demand(&app, &auth, &client, "user_deleted").await?;
     let now = app.now();
-    let fresh = step_up::require(&app, &auth);
     let mut tx = app.db.begin().await?;
-    if let Err(refusal) = fresh {
-        let why = json!({"reason": "reauthentication_needed"});
-        audit::refused(&mut tx, &client, "user_deleted", Some(auth.user), why, now).await?;
-        tx.commit().await?;
-        return Err(refusal);
-    }
     let user = db::users::locked(&mut tx, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;

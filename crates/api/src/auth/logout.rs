@@ -2,7 +2,7 @@ use super::{audit, cookies::Cookies, refresh, session::Client};
 use crate::{
     App, Error, Result,
     error::Dialect,
-    extract::{Auth, Query},
+    extract::{Auth, Query, SignedIn},
 };
 use axum::{extract::State, http::StatusCode};
 use db::{Tx, sessions::Session};
@@ -28,14 +28,14 @@ struct Scope {
 #[utoipa::path(post, path = "/auth/v1/logout", tag = "sign-in", params(Scope), responses((status = 204)))]
 async fn logout(
     State(app): State<App>,
-    auth: Result<Auth>,
+    auth: Result<SignedIn>,
     cookies: Cookies,
     client: Client,
     Query(scope): Query<Scope>,
 ) -> Result<StatusCode> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    let (user, session) = who(&app, &mut tx, auth, &cookies).await?;
+    let (user, session) = who(&app, &mut tx, auth.map(|SignedIn(auth)| auth), &cookies).await?;
     match scope.scope.as_deref() {
         None | Some("global") => {
             db::sessions::revoke_of_user(&mut tx, user, None, "logout", now).await?;

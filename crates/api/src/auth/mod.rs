@@ -8,7 +8,7 @@ use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod access;
-mod admin;
+pub mod admin;
 mod adopt;
 pub mod audit;
 pub mod chain;
@@ -160,6 +160,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub redirect: redirect::Config,
+    #[command(flatten)]
+    pub admin: admin::bootstrap::Config,
+
 
     #[command(flatten)]
     pub providers: providers::Config,
@@ -188,6 +191,7 @@ impl Config {
     ) {
         self.redirect.check(problems);
         if let Err(why) = self.imported_keys() {
+        self.admin.check(production, problems, warnings);
             problems.push(Problem::new(
                 "AUTH_JWT_KEYS",
                 format!("cannot be used: {why}"),

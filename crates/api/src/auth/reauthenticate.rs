@@ -2,7 +2,7 @@ use super::{
     audit,
     code::{self, Back, MAX_ATTEMPTS, Purpose},
     session::Client,
-    verify,
+    step_up, verify,
 };
 use crate::{
     App, Error, Result,
@@ -20,6 +20,7 @@ pub fn routes() -> OpenApiRouter<App> {
 /// Mail a code that stands for a fresh sign-in: the `nonce` of `PUT user`.
 #[utoipa::path(get, path = "/auth/v1/reauthenticate", tag = "sign-in", responses((status = 200, description = "Nothing", body = Value)))]
 async fn reauthenticate(State(app): State<App>, auth: Auth, client: Client) -> Result<Json<Value>> {
+    step_up::in_person(&auth)?;
     let user = db::users::by_id(&app.db, auth.user).await?;
     let user = user.ok_or(Error::SessionEnded)?;
     let (Some(email), Some(_)) = (&user.email, user.email_confirmed_at) else {

@@ -20,7 +20,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// One place where the user is signed in.
 #[derive(Debug, Serialize, ToSchema)]
-struct OpenSession {
+pub struct OpenSession {
     /// The `session_id` of its access tokens.
     id: Uuid,
     /// Whether it is the one that asks.
@@ -38,16 +38,16 @@ struct OpenSession {
     /// Where it was opened from.
     ip: Option<String>,
     aal: String,
-    /// How the user proved who they are: `[{method, timestamp}]`.
+    /// How the user proved who they are: `[{method, timestamp}]`; `impersonation` where it is an admin who looks.
     amr: Value,
 }
 
 impl OpenSession {
-    fn new(session: Session, current: Uuid) -> Self {
+    pub fn new(session: Session, current: Option<Uuid>) -> Self {
         let expires_at = session.idle_expires_at.min(session.absolute_expires_at);
         Self {
             id: session.id,
-            current: session.id == current,
+            current: Some(session.id) == current,
             created_at: session.created_at.into(),
             refreshed_at: session.rotated_at.into(),
             last_seen_at: session.last_seen_at.into(),
@@ -71,7 +71,7 @@ async fn list(
     let limit = page.limit()?;
     let rows =
         db::sessions::of_user(&app.db, auth.user, page.cursor()?, limit + 1, app.now()).await?;
-    let open = |session| OpenSession::new(session, auth.session);
+    let open = |session| OpenSession::new(session, Some(auth.session));
     Ok(Json(List::of(rows, limit, |session| session.id, open)))
 }
 

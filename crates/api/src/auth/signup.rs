@@ -197,6 +197,7 @@ fn pending(new: NewUser<'_>, now: Timestamp) -> session::UserBody {
         created_at: now,
         updated_at: now,
         deleted_at: None,
+        password_expired_at: None,
     };
     let identity = Identity {
         id: new.identity,

@@ -8,7 +8,7 @@ use crate::{
     http::ClientAddress,
 };
 use axum::extract::{FromRequestParts, Request, State};
-use db::{Timestamp, users::User};
+use db::{Timestamp, Tx, users::User};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -151,6 +151,12 @@ async fn password(
         None => Some(Error::InvalidCredentials),
     };
     let detail = json!({"method": "password"});
+    let refusal = match (&user, refusal) {
+        (Some(user), None) if !is_good(&mut tx, user, now).await? => {
+            Some(Error::InvalidCredentials)
+        }
+        (_, refusal) => refusal,
+    };
     if let Some(refusal) = refusal {
         let user = user.map(|user| user.id);
         audit::refused(&mut tx, client, "login", user, detail, now).await?;
@@ -177,4 +183,12 @@ fn standing(user: &User, now: Timestamp) -> Option<Error> {
         return Some(Error::EmailNotConfirmed);
     }
     user.is_banned(now).then_some(Error::UserBanned)
+}
+
+/// Whether the right password signs in: one that was handed over by others does once.
+async fn is_good(tx: &mut Tx, user: &User, now: Timestamp) -> Result<bool> {
+    match (user.password_expired_at, &user.password_hash) {
+        (Some(_), Some(hash)) => Ok(db::users::use_up_password(tx, user.id, hash, now).await?),
+        _ => Ok(true),
+    }
 }

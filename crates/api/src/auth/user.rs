@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     App, Error, Result,
-    extract::{Auth, Json, Query},
+    extract::{Auth, Json, Query, Reach, SignedIn},
     limit::Action,
     mail::{self, Mail},
 };
@@ -24,7 +24,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The signed-in user.
 #[utoipa::path(get, path = "/auth/v1/user", tag = "sign-in", responses((status = 200, body = UserBody)))]
-async fn get(State(app): State<App>, auth: Auth) -> Result<Json<UserBody>> {
+async fn get(State(app): State<App>, SignedIn(auth): SignedIn) -> Result<Json<UserBody>> {
     let kind = Purpose::EmailChange.word();
     let own = db::users::own(&app.db, auth.user, kind, app.now()).await?;
     let own = own.ok_or(Error::SessionEnded)?;
@@ -69,11 +69,14 @@ struct Update {
 #[utoipa::path(put, path = "/auth/v1/user", tag = "sign-in", params(LeadingTo), request_body = Update, responses((status = 200, body = UserBody)))]
 async fn put(
     State(app): State<App>,
-    auth: Auth,
+    SignedIn(auth): SignedIn,
     client: Client,
     Query(to): Query<LeadingTo>,
     Json(update): Json<Update>,
 ) -> Result<Json<UserBody>> {
+    if auth.reach == Reach::ChoosingPassword && update.password.is_none() {
+        return Err(Error::PasswordExpired);
+    }
     let user = db::users::by_id(&app.db, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;
@@ -86,20 +89,28 @@ async fn put(
     if let Some(nonce) = &update.nonce {
         reauthenticate::require(&app, &client, &user, nonce).await?;
     }
-    if let Some(email) = &email {
-        // A code by mail stands for a fresh sign-in, not for a second factor.
-        step_up::require_second_factor(&app, &auth)?;
-        // Who is anonymous has nothing to sign in with anew.
-        if !proved && !user.is_anonymous {
-            step_up::require(&app, &auth)?;
+    let current = update.current_password.as_deref();
+    let allowed = async {
+        if email.is_some() {
+            may_move(&app, &auth, &user, proved)?;
         }
+        match &update.password {
+            Some(new) => new_hash(&app, &auth, &user, new, current, proved)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    };
+    let hash = match allowed.await {
+        Ok(hash) => hash,
+        Err(refusal) if is_decision(&refusal) => {
+            return Err(audit::refuse(&app, &client, "user_modified", user.id, refusal).await);
+        }
+        Err(invalid) => return Err(invalid),
+    };
+    if let Some(email) = &email {
         app.limits.check_mail(email).await?;
     }
-    let current = update.current_password.as_deref();
-    let hash = match &update.password {
-        Some(new) => Some(new_hash(&app, &auth, &user, new, current, proved).await?),
-        None => None,
-    };
 
     let now = app.now();
     let mut tx = app.db.begin().await?;
@@ -130,7 +141,29 @@ async fn put(
     }
     tx.commit().await?;
 
-    get(State(app), auth).await
+    get(State(app), SignedIn(auth)).await
+}
+
+/// Whether the request was understood, and was refused to whoever makes it.
+fn is_decision(refusal: &Error) -> bool {
+    matches!(
+        refusal,
+        Error::InvalidCredentials
+            | Error::ReauthenticationNeeded { .. }
+            | Error::InsufficientAal { .. }
+            | Error::Forbidden
+    )
+}
+
+/// Whether they may give the account another address.
+fn may_move(app: &App, auth: &Auth, user: &User, proved: bool) -> Result<()> {
+    // A code by mail stands for a fresh sign-in, not for a second factor.
+    step_up::require_second_factor(app, auth)?;
+    // Who is anonymous has nothing to sign in with anew.
+    match proved || user.is_anonymous {
+        true => Ok(()),
+        false => step_up::require(app, auth),
+    }
 }
 
 /// Whoever holds an open session is not yet its owner, also where there is no password so far: one that

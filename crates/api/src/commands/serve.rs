@@ -3,7 +3,7 @@ use super::warn;
 use crate::{
     App, Config,
     app::{Clock, Simulated},
-    auth::keys,
+    auth::{admin::bootstrap, keys},
     config::Checked,
     http::{self, Listening},
     jobs, telemetry,
@@ -56,6 +56,9 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
     let db = open(&config).await?;
     let simulated = world.as_ref().map(World::simulated).unwrap_or_default();
     let app = App::new(config, db, simulated, Clock::system()).await?;
+    bootstrap::run(&app)
+        .await
+        .context("making the admin of ADMIN_EMAIL")?;
 
     announce(&app, role, listening.address, world.as_ref());
     let router = match role {

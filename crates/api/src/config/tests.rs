@@ -753,3 +753,46 @@ fn a_default_model_without_a_price_is_told_of() {
         Vec::<String>::new()
     );
 }
+
+#[test]
+fn the_first_admins_password_is_nothing_that_others_guess() {
+    let with = |password| {
+        [
+            ("ADMIN_EMAIL", "ada@example.com"),
+            ("ADMIN_PASSWORD", password),
+        ]
+    };
+    let good = "9fK2-vQ7x-LmT4-zR8w";
+
+    assert_eq!(refused(&production(&with(good))), [] as [&str; 0]);
+    for password in [
+        "admin",
+        "Admin1234567890!",
+        "changeme-changeme",
+        "correct",
+        "aaaaaaaaaaaaaaaaaaaa",
+        "ada@example.com",
+        "temporary-until-monday",
+        "Plinth-2026-Plinth",
+    ] {
+        assert_eq!(
+            refused(&production(&with(password))),
+            ["ADMIN_PASSWORD"],
+            "{password}"
+        );
+        assert_eq!(
+            refused(&with(password)),
+            [] as [&str; 0],
+            "development takes any"
+        );
+    }
+    assert_eq!(
+        refused(&[("ADMIN_EMAIL", "ada"), ("ADMIN_PASSWORD", good)]),
+        ["ADMIN_EMAIL"]
+    );
+    assert_eq!(
+        warned(&[("ADMIN_EMAIL", "ada@example.com")]),
+        ["ADMIN_EMAIL"]
+    );
+    assert_eq!(warned(&[("ADMIN_PASSWORD", good)]), ["ADMIN_PASSWORD"]);
+}

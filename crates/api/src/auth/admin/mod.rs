@@ -6,11 +6,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 mod audit;
 mod ban;
 mod bans;
+pub mod bootstrap;
 mod create;
 mod delete;
+mod factors;
+mod impersonate;
 mod list;
 mod page;
 mod search;
+mod sessions;
 mod show;
 mod update;
 
@@ -24,4 +28,9 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(search::show))
         .routes(routes!(bans::ban))
         .routes(routes!(bans::unban))
+        .routes(routes!(factors::list))
+        .routes(routes!(factors::delete))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
+        .routes(routes!(impersonate::impersonate))
 }

@@ -57,7 +57,7 @@ pub async fn enroll(
     }
     let friendly_name = short("friendly_name", new.friendly_name)?;
     let issuer = short("issuer", new.issuer)?;
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "factor_in_progress").await?;
     app.limits
         .check(Action::SecondFactor, &auth.user.to_string())
         .await?;

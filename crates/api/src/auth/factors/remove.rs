@@ -32,7 +32,11 @@ pub async fn remove(
     let factor = db::factors::locked(&mut tx, id, user.id).await?;
     let factor = factor.ok_or(Error::FactorNotFound)?;
     if factor.is_verified() {
-        step_up::require(&app, &auth)?;
+        if let Err(refusal) = step_up::require(&app, &auth) {
+            drop(tx);
+            let action = "factor_unenrolled";
+            return Err(audit::refuse(&app, &client, action, user.id, refusal).await);
+        }
         session::step_down(&mut tx, auth.session).await?;
         let (keep, reason) = (Some(auth.session), "factor_removed");
         db::sessions::revoke_of_user(&mut tx, user.id, keep, reason, now).await?;

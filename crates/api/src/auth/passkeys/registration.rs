@@ -26,8 +26,8 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// What a browser needs to make a passkey of the signed-in user. Needs a sign-in of the last minutes.
 #[utoipa::path(post, path = "/auth/v1/passkeys/registration/options", tag = "sign-in", responses((status = 200, body = Options)))]
-async fn options(State(app): State<App>, auth: Auth) -> Result<Json<Options>> {
-    step_up::require(&app, &auth)?;
+async fn options(State(app): State<App>, auth: Auth, client: Client) -> Result<Json<Options>> {
+    step_up::demand(&app, &auth, &client, "passkey_created").await?;
     let user = db::users::by_id(&app.db, auth.user)
         .await?
         .ok_or(Error::SessionEnded)?;
@@ -109,7 +109,7 @@ async fn verify(
     client: Client,
     Json(given): Json<Registration>,
 ) -> Result<Json<Passkey>> {
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "passkey_created").await?;
     let now = app.now();
 
     let mut tx = app.db.begin().await?;

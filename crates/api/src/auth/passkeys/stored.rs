@@ -72,7 +72,7 @@ async fn remove(
     client: Client,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "passkey_deleted").await?;
     let now = app.now();
 
     let mut tx = app.db.begin().await?;
