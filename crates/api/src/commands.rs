@@ -11,6 +11,7 @@ mod inbox;
 mod keys;
 mod migrate;
 mod serve;
+pub mod users;
 mod webhooks;
 
 /// Done; what was asked for is so.
@@ -57,12 +58,12 @@ enum Command {
     },
     /// Ask every configured service whether it works, and say what to do where it does not
     Doctor,
-    /// The log of what was decided about accounts
-    #[command(subcommand)]
-    Audit(audit::Verb),
     /// Who administers
     #[command(subcommand)]
     Admin(admin::Verb),
+    /// The log of what was decided about accounts
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -70,6 +71,9 @@ enum Command {
     Openapi,
     /// Rewrite the files that are made from the code: .env.example and docs/
     Accept,
+    /// A user's data, to hand over or to delete
+    #[command(subcommand)]
+    Users(users::Verb),
     /// Verify and send webhook events; see and repeat those that came
     #[command(subcommand)]
     Webhooks(webhooks::Verb),
@@ -97,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Admin(verb) => configured(|checked| done(runtime(admin::run(checked, verb)))),
         Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
         Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
+        Command::Users(verb) => configured(|checked| users::run(checked, verb)),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
         Command::Config { check: true, .. } => configured(|checked| {
             warn(&checked.warnings);

@@ -257,7 +257,6 @@ pub struct Admin {
 impl FromRequestParts<App> for Admin {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let Ok(client) = Client::from_request_parts(parts, app).await;
         let bearer = bearer(&parts.headers);
         let apikey = parts
             .headers

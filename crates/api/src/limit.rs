@@ -38,6 +38,7 @@ pub enum Action {
     Passkey,
     WebhookRefused,
     Chat,
+    Export,
 }
 
 /// How often is too often.
@@ -95,7 +96,7 @@ const fn growing(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 15] = [
+pub const RULES: [Rule; 16] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     growing(
@@ -159,6 +160,13 @@ pub const RULES: [Rule; 15] = [
         60,
     ),
     rule(Action::Chat, "chat", "user", 60, 60),
+    rule(
+        Action::Export,
+        "export",
+        "user, asking for their data",
+        3,
+        60 * 60,
+    ),
 ];
 
 /// `RATE_LIMITS`.

@@ -109,6 +109,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("delete", "/auth/v1/user", User),
     ("get", "/auth/v1/user", User),
     ("put", "/auth/v1/user", User),
+    ("get", "/auth/v1/user/export", User),
     ("get", "/auth/v1/verify", Anyone),
     ("delete", "/auth/v1/user/identities/{id}", User),
     ("post", "/auth/v1/verify", Anyone),

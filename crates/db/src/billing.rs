@@ -31,6 +31,17 @@ row! {
 }
 
 row! {
+    /// What a provider calls a user.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Customer {
+        pub provider: String,
+        pub mode: String,
+        pub external_id: String,
+        pub created_at: Timestamp,
+    }
+}
+
+row! {
     /// A subscription of someone who is gone, which the provider still has to be told to end.
     #[expect(missing_docs, reason = "the columns say it")]
     pub struct Cancellation {
@@ -65,6 +76,11 @@ sql! {
     /// Who a provider's customer is.
     fn customer_user(tx: &mut Tx, provider: &str, mode: &str, external_id: &str) -> Option<(Uuid,)> {
         "select user_id from billing_customers where provider = $provider and mode = $mode and external_id = $external_id"
+    }
+
+    /// What providers call a user.
+    pub fn customers_of_user(db: &Db, user: Uuid) -> Vec<Customer> {
+        "select {columns} from billing_customers where user_id = $user order by provider, mode, external_id"
     }
 
     /// Ties a customer to a user, once and for all. `false` when it is tied.

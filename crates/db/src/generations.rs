@@ -49,6 +49,11 @@ sql! {
         "select {columns} from generations where id = $id and user_id = $user"
     }
 
+    /// One page of a user's generations, oldest first; start with `Uuid::nil()`, go on with the last id.
+    pub fn all_of_user(db: &Db, user: Uuid, after: Uuid, limit: i64) -> Vec<Generation> {
+        "select {columns} from generations where user_id = $user and id > $after order by id limit $limit"
+    }
+
     /// Those whose producer is gone.
     pub fn expired(db: &Db, now: Timestamp, limit: i64) -> Vec<Generation> {
         "select {columns} from generations where finished_at is null and lease_until < $now order by lease_until limit $limit"

@@ -200,6 +200,11 @@ sql! {
          order by id desc limit $limit"
     }
 
+    /// Every session of a user, ended ones too, oldest first; start with `Uuid::nil()`, go on with the last id.
+    pub fn all_of_user(db: &Db, user: Uuid, after: Uuid, limit: i64) -> Vec<Session> {
+        "select {columns} from sessions where user_id = $user and id > $after order by id limit $limit"
+    }
+
     /// Forgets sessions that expired before `before`; not that one was ended whose issuer may go on.
     pub fn delete_expired(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from sessions where idle_expires_at < $before and (issuer is null or revoked_at is null)"

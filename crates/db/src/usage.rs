@@ -21,6 +21,31 @@ row! {
     }
 }
 
+row! {
+    /// What one generation cost.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Charge {
+        pub generation_id: Uuid,
+        pub provider: String,
+        pub model: String,
+        pub input_tokens: i64,
+        pub output_tokens: i64,
+        pub cost_microusd: i64,
+        pub created_at: Timestamp,
+    }
+}
+
+row! {
+    /// One metric in the period that began then.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct DatedWindow {
+        pub metric: String,
+        pub window_start: Timestamp,
+        pub used: i64,
+        pub reserved: i64,
+    }
+}
+
 sql! {
     /// Sets `amount` aside. `false`, and nothing changed, when that would pass `limit`; holds under any concurrency.
     pub fn reserve(tx: &mut Tx, subject: &str, metric: &str, window_start: Timestamp, amount: i64, limit: i64) -> bool {
@@ -45,6 +70,18 @@ sql! {
     /// A subject's metrics of one period.
     pub fn windows(db: &Db, subject: &str, window_start: Timestamp) -> Vec<Window> {
         "select {columns} from quota_windows where subject = $subject and window_start = $window_start order by metric"
+    }
+
+    /// A subject's metrics of every period, oldest first.
+    pub fn windows_of_subject(db: &Db, subject: &str) -> Vec<DatedWindow> {
+        "select {columns} from quota_windows where subject = $subject order by metric, window_start"
+    }
+
+    /// One page of what a user's generations cost, oldest first, after this one.
+    pub fn charges_of_user(db: &Db, user: Uuid, after: Timestamp, after_id: Uuid, limit: i64) -> Vec<Charge> {
+        "select {columns} from usage_ledger
+         where user_id = $user and (created_at, generation_id) > ($after, $after_id)
+         order by created_at, generation_id limit $limit"
     }
 
     /// Forgets how much a subject used; the ledger keeps what it cost.

@@ -17,7 +17,7 @@ pub fn routes() -> OpenApiRouter<App> {
 /// What was decided about an account.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccountEvent)]
-struct Event {
+pub struct Event {
     id: Uuid,
     /// `login`, `logout`, `user_modified`, …
     action: String,

@@ -14,9 +14,10 @@ pub mod audit;
 pub mod chain;
 mod code;
 pub mod cookies;
-mod deletion;
+pub mod deletion;
 mod device;
 mod email_change;
+pub mod export;
 mod factors;
 mod federation;
 #[allow(dead_code, reason = "what goes to providers is to come")]
@@ -79,6 +80,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(identities::routes())
         .merge(leave::routes())
         .merge(history::routes())
+        .merge(export::routes())
         .merge(logout::routes())
         .merge(sessions::routes())
         .merge(factors::routes())
@@ -159,10 +161,10 @@ pub struct Config {
     pub auth_anonymous_kept: Duration,
 
     #[command(flatten)]
-    pub redirect: redirect::Config,
-    #[command(flatten)]
     pub admin: admin::bootstrap::Config,
 
+    #[command(flatten)]
+    pub redirect: redirect::Config,
 
     #[command(flatten)]
     pub providers: providers::Config,
@@ -189,9 +191,9 @@ impl Config {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Problem>,
     ) {
+        self.admin.check(production, problems, warnings);
         self.redirect.check(problems);
         if let Err(why) = self.imported_keys() {
-        self.admin.check(production, problems, warnings);
             problems.push(Problem::new(
                 "AUTH_JWT_KEYS",
                 format!("cannot be used: {why}"),

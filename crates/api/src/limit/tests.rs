@@ -59,7 +59,8 @@ fn the_table_is_what_the_contract_says() {
             "second_factor 15/60",
             "passkey 30/60",
             "webhook_refused 60/60",
-            "chat 60/60"
+            "chat 60/60",
+            "export 3/3600"
         ]
     );
 }

@@ -17,6 +17,7 @@ mod codes;
 mod cookies;
 mod deletion;
 mod email_change;
+mod export;
 mod factors;
 mod federated;
 mod flows;
