@@ -136,6 +136,11 @@ impl World {
         format!("smtp://{}", self.smtp)
     }
 
+    /// SendGrid's API; any non-empty key is accepted.
+    pub fn sendgrid_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// For a backend whose address is known only now: it may need the world's before it can start.
     pub fn send_events_to(&self, target: WebhookTarget) {
         events::set(&self.target, target);

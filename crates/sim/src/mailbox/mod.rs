@@ -1,6 +1,7 @@
 //! Every mail that was sent, on a page and as JSON. Nothing leaves the machine.
 
 mod read;
+mod sendgrid;
 pub mod smtp;
 
 use std::collections::VecDeque;
@@ -64,6 +65,8 @@ struct Kept {
     received: u64,
     bytes: usize,
     messages: VecDeque<Message>,
+    /// What the next deliveries are refused with.
+    refusals: VecDeque<u16>,
 }
 
 impl Mailbox {
@@ -90,15 +93,29 @@ impl Mailbox {
         }
     }
 
+    /// Refuses the next deliveries: over SMTP with these reply codes, over HTTP with these statuses.
+    pub fn refuse(&self, codes: impl IntoIterator<Item = u16>) {
+        self.kept().refusals.extend(codes);
+    }
+
+    /// What this delivery is to be refused with.
+    fn refusal(&self) -> Option<u16> {
+        self.kept().refusals.pop_front()
+    }
+
     pub fn clear(&self) {
         let mut kept = self.kept();
         kept.messages.clear();
         kept.bytes = 0;
     }
 
-    /// Keeps a mail and gives its id.
+    /// Keeps a mail as it came, and gives its id.
     fn receive(&self, from: String, to: Vec<String>, raw: Vec<u8>, at: DateTime<Utc>) -> u64 {
-        let mut message = read::message(from, to, raw, at);
+        self.keep(read::message(from, to, raw, at))
+    }
+
+    /// Keeps a mail and gives its id.
+    fn keep(&self, mut message: Message) -> u64 {
         let mut kept = self.kept();
         kept.received += 1;
         kept.bytes += message.raw.len();
@@ -124,7 +141,8 @@ pub fn routes(mailbox: Mailbox) -> Router {
         .route("/mailbox", get(page))
         .route("/mailbox/messages", get(list).delete(clear))
         .route("/mailbox/messages/{id}", get(one))
-        .with_state(mailbox)
+        .with_state(mailbox.clone())
+        .merge(sendgrid::routes(mailbox))
 }
 
 /// Nothing of a mail runs: its frame is sandboxed, and this is what it inherits.

@@ -106,6 +106,12 @@ impl Session {
                     self.reply("452 4.5.3 Too many recipients").await
                 }
                 Some(envelope) => {
+                    if let Some(code) = self.mailbox.refusal() {
+                        let class = code / 100;
+                        return self
+                            .reply(&format!("{code} {class}.0.0 As you told me to"))
+                            .await;
+                    }
                     envelope.to.push(to.address.as_ref().to_owned());
                     self.reply("250 2.1.5 Ok").await
                 }

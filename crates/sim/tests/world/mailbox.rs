@@ -1,4 +1,4 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::World;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -370,4 +370,96 @@ async fn only_the_newest_thousand_are_kept() {
 
     let kept = world.mailbox().messages();
     assert_eq!((kept.len(), kept[0].id, kept[999].id), (1_000, 4, 1_003));
+}
+
+fn sent_by_http() -> Value {
+    json!({
+        "personalizations": [{"to": [{"email": "ann@example.com"}]}],
+        "from": {"email": "plinth@example.com", "name": "Plinth"},
+        "subject": "Hello",
+        "content": [{"type": "text/plain", "value": "plain"}, {"type": "text/html", "value": "<p>rich</p>"}],
+        "headers": {"Message-ID": "<1@example.com>"},
+    })
+}
+
+async fn send_by_http(world: &World, key: &str, mail: &Value) -> (u16, Value) {
+    let url = format!("{}/v3/mail/send", world.sendgrid_url());
+    let answer = http().post(url).bearer_auth(key).json(mail).send().await;
+    let answer = answer.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn mail_comes_in_as_sendgrid_takes_it_too() {
+    let world = world().await;
+
+    let (status, _) = send_by_http(&world, "SG.any", &sent_by_http()).await;
+
+    assert_eq!(status, 202);
+    let mail = world.mailbox().to("ann@example.com").pop().unwrap();
+    assert_eq!(
+        (
+            mail.subject.as_str(),
+            mail.text.as_str(),
+            mail.html.as_deref()
+        ),
+        ("Hello", "plain", Some("<p>rich</p>"))
+    );
+    assert_eq!(
+        (mail.header("from"), mail.header("message-id")),
+        (Some("Plinth <plinth@example.com>"), Some("<1@example.com>"))
+    );
+}
+
+#[tokio::test]
+async fn what_sendgrid_refuses_is_refused() {
+    let world = world().await;
+    let but = |member: &str, value: Value| {
+        let mut mail = sent_by_http();
+        mail[member] = value;
+        mail
+    };
+
+    for mail in [
+        json!({}),
+        but("personalizations", json!([])),
+        but("personalizations", json!([{"to": [{"email": "nobody"}]}])),
+        but("content", json!([])),
+        but(
+            "content",
+            json!([{"type": "text/html", "value": "<p>"}, {"type": "text/plain", "value": "x"}]),
+        ),
+        but("headers", json!({"Bcc": "eve@example.com"})),
+    ] {
+        let (status, body) = send_by_http(&world, "SG.any", &mail).await;
+        assert_eq!(
+            (status, body["errors"][0]["message"].is_string()),
+            (400, true),
+            "{mail}"
+        );
+    }
+    assert_eq!(send_by_http(&world, "", &sent_by_http()).await.0, 401);
+    assert_eq!(world.mailbox().messages().len(), 0);
+}
+
+#[tokio::test]
+async fn deliveries_are_refused_as_often_as_told() {
+    let world = world().await;
+    world.mailbox().refuse([503, 451]);
+
+    let first = send_by_http(&world, "SG.any", &sent_by_http()).await;
+    let mut client = Client::greeted(&world).await;
+    let codes = [
+        "MAIL FROM:<a@example.com>",
+        "RCPT TO:<b@example.com>",
+        "RCPT TO:<b@example.com>",
+    ];
+    let codes = client.codes(&codes).await;
+
+    assert_eq!(
+        (first.0, codes),
+        (503, vec!["250".into(), "451".into(), "250".into()])
+    );
+    assert_eq!(send_by_http(&world, "SG.any", &sent_by_http()).await.0, 202);
 }
