@@ -18,6 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long at most until a worker looks again by itself.
 const POLL: Duration = Duration::from_secs(5);
 
+/// The context of a failure that another attempt would meet again: the job is dead at once.
+#[derive(Debug)]
+pub struct Hopeless;
+
+impl std::fmt::Display for Hopeless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("trying again is of no use")
+    }
+}
+
 /// Pauses between attempts; after the last the job is dead.
 const BACK_OFF: [Duration; 8] = [
     Duration::from_secs(10),
@@ -142,7 +152,7 @@ pub async fn run(app: &App, job: Job) {
     let kind = job.kind.clone();
     let label = match &outcome {
         Ok(()) => "done",
-        Err(_) if job.attempts as usize > BACK_OFF.len() => "dead",
+        Err(error) if error.is::<Hopeless>() || job.attempts as usize > BACK_OFF.len() => "dead",
         Err(_) => "failed",
     };
     metrics::counter!("jobs_total", "kind" => kind, "outcome" => label).increment(1);
@@ -180,7 +190,8 @@ async fn settle(app: &App, job: &Job, outcome: anyhow::Result<()>) -> anyhow::Re
         }
         Err(error) => {
             let text: String = explain(&error).chars().take(1_000).collect();
-            match BACK_OFF.get(job.attempts.max(1) as usize - 1) {
+            let pause = BACK_OFF.get(job.attempts.max(1) as usize - 1);
+            match pause.filter(|_| !error.is::<Hopeless>()) {
                 Some(pause) => {
                     tracing::warn!(
                         kind = job.kind,
@@ -229,7 +240,7 @@ async fn give_back(app: &App) -> db::Result<()> {
 async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
     match job.kind.as_str() {
         db::inbox::APPLY => billing::apply::run(app, &job.payload).await,
-        mail::SEND => mail::send(app, &job.payload).await,
+        mail::SEND => mail::send(app, job).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
         auth::chain::KIND => auth::chain::seal(app).await,
         PURGE => purge(app).await,

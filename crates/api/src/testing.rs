@@ -249,7 +249,7 @@ pub fn request(method: Method, token: &str, path: &str) -> http::request::Builde
 }
 
 fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
-    let (llm, smtp) = (world.llm_url(), world.smtp_url());
+    let (llm, smtp, sendgrid) = (world.llm_url(), world.smtp_url(), world.sendgrid_url());
     let mut env: HashMap<String, String> = [
         (
             "JWT_SECRET",
@@ -258,6 +258,7 @@ fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
         ("PUBLIC_URL", "http://127.0.0.1:8080"),
         ("OPENAI_BASE_URL", llm.as_str()),
         ("SMTP_URL", smtp.as_str()),
+        ("SENDGRID_API_BASE", sendgrid.as_str()),
         ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
         ("REVENUECAT_WEBHOOK_SECRET", REVENUECAT_SECRET),
         ("RATE_LIMITS", "off"),

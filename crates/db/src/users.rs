@@ -130,8 +130,18 @@ sql! {
     }
 
     /// Notes a sign-in.
-    pub fn signed_in(tx: &mut Tx, id: Uuid, now: Timestamp) {
-        "update users set last_sign_in_at = $now where id = $id"
+    pub fn signed_in(tx: &mut Tx, id: Uuid, language: Option<&str>, now: Timestamp) {
+        "update users set last_sign_in_at = $now, language = coalesce($language, language) where id = $id"
+    }
+
+    /// Notes the language that somebody asked in who has not signed in yet.
+    pub fn spoke(tx: &mut Tx, id: Uuid, language: Option<&str>) {
+        "update users set language = coalesce($language, language) where id = $id"
+    }
+
+    /// What tells the language of a user: what they say of themself, and what they asked in last.
+    pub fn languages(tx: &mut Tx, id: Uuid) -> Option<(Json<Value>, Option<String>)> {
+        "select user_metadata, language from users where id = $id"
     }
 
     /// Replaces the password's hash; without one, nobody signs in by password.
@@ -287,7 +297,7 @@ sql! {
     fn bury(tx: &mut Tx, id: Uuid, nothing: &Json<Value>, now: Timestamp) -> bool {
         "update users set email = null, email_confirmed_at = null, password_hash = null, password_expired_at = null, role = 'authenticated',
                           app_metadata = $nothing, user_metadata = $nothing, is_anonymous = false, banned_until = null,
-                          last_sign_in_at = null, updated_at = $now, deleted_at = $now
+                          language = null, last_sign_in_at = null, updated_at = $now, deleted_at = $now
          where id = $id and deleted_at is null"
     }
 

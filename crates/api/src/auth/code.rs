@@ -3,7 +3,7 @@
 use super::{link, pkce::Challenge, redirect};
 use crate::{
     App, Result,
-    mail::{self, Mail},
+    mail::{self, Mail, Sealed},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use db::{Timestamp, Tx};
@@ -83,7 +83,7 @@ impl Purpose {
         }
     }
 
-    fn mail(self, to: String, code: String, minutes: u64, link: Option<String>) -> Mail {
+    fn mail(self, to: String, code: Sealed, minutes: u64, link: Option<Sealed>) -> Mail {
         match self {
             Self::Signup => Mail::ConfirmSignup {
                 to,
@@ -103,15 +103,9 @@ impl Purpose {
                 minutes,
                 link,
             },
-            Self::EmailChangeUndo => Mail::EmailChanged {
-                to,
-                link: link.unwrap_or_default(),
-            },
+            Self::EmailChangeUndo => Mail::EmailChanged { to, link },
             Self::Reauthentication => Mail::Reauthentication { to, code, minutes },
-            Self::Invite => Mail::Invite {
-                to,
-                link: link.unwrap_or_default(),
-            },
+            Self::Invite => Mail::Invite { to, link },
             Self::Recovery => Mail::Recovery {
                 to,
                 code,
@@ -237,7 +231,9 @@ pub async fn send(
     let made = make(app, tx, purpose, user, email, back, linked, now).await?;
     let link = made.secret.as_deref();
     let link = link.map(|secret| link::url(app, purpose, secret, back.to()));
+    let seal = |secret: &str| Sealed::new(&app.keys, email, secret);
+    let (code, link) = (seal(&made.code)?, link.as_deref().map(seal).transpose()?);
     let minutes = made.ttl.as_secs().div_ceil(60);
-    let mail = purpose.mail(email.to_owned(), made.code, minutes, link);
-    Ok(mail::enqueue(tx, &mail, now).await?)
+    let mail = purpose.mail(email.to_owned(), code, minutes, link);
+    Ok(mail::enqueue(tx, user, &mail, now).await?)
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     App, Error, Result,
     extract::{Json, Query},
+    mail::Locale,
 };
 use axum::extract::State;
 use db::{
@@ -234,6 +235,7 @@ pub async fn newcomer(
     let user = db::users::create(tx, new, now).await?;
     // Only when its owner confirmed it a moment ago: the next request finds them.
     let user = user.ok_or(Error::Busy)?;
+    db::users::spoke(tx, user.id, client.language.map(Locale::tag)).await?;
     let detail = json!({"method": "otp"});
     audit::succeeded(tx, client, "user_signedup", user.id, detail, now).await?;
     Ok(user)

@@ -4,6 +4,7 @@ use crate::{
     App, Error, Result,
     extract::Time,
     http::{ClientAddress, RequestId, Uncompressed},
+    mail::Locale,
 };
 use axum::{
     extract::FromRequestParts,
@@ -210,6 +211,8 @@ impl From<Identity> for IdentityBody {
 pub struct Client {
     pub address: String,
     pub agent: Option<String>,
+    /// What it reads of what we write.
+    pub language: Option<Locale>,
     pub request_id: String,
 }
 
@@ -222,10 +225,13 @@ impl FromRequestParts<App> for Client {
         let Ok(address) = ClientAddress::from_request_parts(parts, app).await;
         let agent = parts.headers.get(header::USER_AGENT);
         let agent = agent.and_then(|value| value.to_str().ok());
+        let language = parts.headers.get(header::ACCEPT_LANGUAGE);
+        let language = language.and_then(|value| value.to_str().ok());
         let request_id = parts.extensions.get::<RequestId>();
         Ok(Self {
             address: address.0.to_string(),
             agent: agent.map(|agent| agent.chars().take(200).collect()),
+            language: language.and_then(Locale::accepted),
             request_id: request_id.map_or_else(String::new, |RequestId(id)| id.clone()),
         })
     }
@@ -252,7 +258,7 @@ pub async fn open(
         idle_expires_at: (now + config.auth_session_idle).min(absolute_expires_at),
         absolute_expires_at,
     };
-    db::users::signed_in(tx, user.id, now).await?;
+    db::users::signed_in(tx, user.id, client.language.map(Locale::tag), now).await?;
     let session = db::sessions::create(tx, new, now).await?;
     let detail = json!({"method": method, "session": session.id});
     audit::succeeded(tx, client, "login", user.id, detail, now).await?;

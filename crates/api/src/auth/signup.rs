@@ -6,7 +6,7 @@ use super::{
 use crate::{
     App, Error, Result,
     extract::{Json, Query},
-    mail::{self, Mail},
+    mail::{self, Locale, Mail},
 };
 use axum::{
     extract::State,
@@ -99,6 +99,7 @@ async fn signup(
     }
     match db::users::create(&mut tx, new(None), now).await? {
         Some(user) => {
+            db::users::spoke(&mut tx, user.id, client.language.map(Locale::tag)).await?;
             code::send(&app, &mut tx, Purpose::Signup, user.id, &email, &back, now).await?;
             let detail = json!({"method": "password"});
             audit::succeeded(&mut tx, &client, "user_signedup", user.id, detail, now).await?;
@@ -218,12 +219,10 @@ fn pending(new: NewUser<'_>, now: Timestamp) -> session::UserBody {
 
 /// Someone signs up with an address that is in use: its owner hears of it, nobody else.
 async fn tell_owner(app: &App, tx: &mut Tx, email: &str) -> Result<()> {
-    Ok(mail::enqueue(
-        tx,
-        &Mail::AlreadyRegistered {
-            to: email.to_owned(),
-        },
-        app.now(),
-    )
-    .await?)
+    let to = email.to_owned();
+    let owner = db::users::by_email(&app.db, email).await?;
+    if let Some(owner) = owner {
+        mail::enqueue(tx, owner.id, &Mail::AlreadyRegistered { to }, app.now()).await?;
+    }
+    Ok(())
 }

@@ -47,7 +47,7 @@ pub async fn run(checked: Checked) -> u8 {
                     .test()
                     .await
                     .map(|()| "the server takes us".into())
-                    .map_err(|e| format!("{e:#}. Check SMTP_URL"))
+                    .map_err(|e| format!("{e:#}. Check SMTP_URL or SENDGRID_API_KEY"))
             })
             .await,
         ),

@@ -506,6 +506,7 @@ fn production_shows_nothing_and_admits_nobody_by_accident() {
         ("ENABLE_HSTS", "0"),
         ("PUBLIC_URL", "http://api.example.com"),
         ("OPENAI_BASE_URL", "http://llm.example.com/v1"),
+        ("SENDGRID_API_BASE", "http://sendgrid.example.com"),
     ] {
         assert_eq!(refused(&production(&[(name, value)])), [name], "{value}");
     }

@@ -1,21 +1,35 @@
-//! Mail: written as a job beside the change that causes it, sent by SMTP afterwards.
+//! Mail: written as a job beside the change that causes it, and sent afterwards, in the language of
+//! whoever it is for, by SMTP or by SendGrid.
 use crate::{
     App,
     config::{Problem, Secret},
+    http::is_loopback,
+    jobs::Hopeless,
 };
-use anyhow::{Context, bail};
-use db::{Timestamp, Tx, users::User};
-use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
-    message::{Mailbox, MultiPart},
-    transport::smtp::AsyncSmtpTransportBuilder,
-};
+use anyhow::Context;
+use db::{Timestamp, Tx, jobs::Job, users::User};
+use lettre::{Address, message::Mailbox};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
+use url::Url;
+use uuid::Uuid;
+
+mod letter;
+mod locale;
+mod sealed;
+mod sendgrid;
+mod smtp;
+#[cfg(test)]
+mod tests;
+
+use letter::{Letter, Templates};
+pub use locale::Locale;
+pub use sealed::Sealed;
 
 /// The kind of job that sends one mail.
 pub const SEND: &str = "send_mail";
+/// A mail server may take so long.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Mail.
@@ -27,9 +41,13 @@ pub struct Config {
     #[arg(long)]
     pub smtp_url: Option<Secret>,
 
-    /// SendGrid's key; short for its SMTP server.
+    /// SendGrid's key, which may send mail.
     #[arg(long)]
     pub sendgrid_api_key: Option<Secret>,
+
+    /// Where SendGrid's API is; for accounts in the EU https://api.eu.sendgrid.com.
+    #[arg(long, default_value = "https://api.sendgrid.com")]
+    pub sendgrid_api_base: Url,
 
     /// Who mails are from.
     #[arg(long, default_value = "Plinth <plinth@localhost>")]
@@ -45,11 +63,21 @@ impl Config {
                 "Keep one of them.",
             ));
         }
-        if self.smtp_url.is_some() && transport(self).is_err() {
+        if let Some(url) = &self.smtp_url
+            && smtp::builder(url).is_err()
+        {
             problems.push(Problem::new(
                 "SMTP_URL",
                 "cannot be read",
                 "Write smtps://user:password@host:465, with special characters percent-encoded.",
+            ));
+        }
+        let base = &self.sendgrid_api_base;
+        if base.scheme() != "https" && !is_loopback(base) {
+            problems.push(Problem::new(
+                "SENDGRID_API_BASE",
+                "is not https",
+                "Codes and the key would cross the network in the clear; write https://….",
             ));
         }
         if !production {
@@ -72,52 +100,53 @@ impl Config {
     }
 }
 
-/// Every mail there is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Every mail there is, with its facts. What it says of them is in `templates/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize))]
 #[serde(tag = "mail", rename_all = "snake_case")]
 pub enum Mail {
     /// The code that proves an address.
     ConfirmSignup {
         to: String,
-        code: String,
+        code: Sealed,
         minutes: u64,
-        link: Option<String>,
+        link: Option<Sealed>,
     },
     /// The code that signs in.
     SignIn {
         to: String,
-        code: String,
+        code: Sealed,
         minutes: u64,
-        link: Option<String>,
+        link: Option<Sealed>,
     },
     /// The code that signs in who forgot their password.
     Recovery {
         to: String,
-        code: String,
+        code: Sealed,
         minutes: u64,
-        link: Option<String>,
+        link: Option<Sealed>,
     },
     /// Somebody who administers made them a user.
     Invite {
         to: String,
-        link: String,
+        link: Option<Sealed>,
     },
     /// The code that proves an address somebody wants to have from now on.
     ConfirmEmailChange {
         to: String,
-        code: String,
+        code: Sealed,
         minutes: u64,
-        link: Option<String>,
+        link: Option<Sealed>,
     },
     /// For who had the address before: how to have it back.
     EmailChanged {
         to: String,
-        link: String,
+        link: Option<Sealed>,
     },
     /// The code that stands for a fresh sign-in.
     Reauthentication {
         to: String,
-        code: String,
+        code: Sealed,
         minutes: u64,
     },
     PasswordChanged {
@@ -158,223 +187,16 @@ pub enum Mail {
     },
 }
 
-impl Mail {
-    fn to(&self) -> &str {
-        match self {
-            Self::ConfirmSignup { to, .. }
-            | Self::SignIn { to, .. }
-            | Self::Recovery { to, .. }
-            | Self::Invite { to, .. }
-            | Self::ConfirmEmailChange { to, .. }
-            | Self::EmailChanged { to, .. }
-            | Self::Reauthentication { to, .. }
-            | Self::PasswordChanged { to }
-            | Self::PasswordOff { to }
-            | Self::AlreadyRegistered { to }
-            | Self::FactorAdded { to }
-            | Self::FactorRemoved { to }
-            | Self::PasskeyAdded { to }
-            | Self::PasskeyRemoved { to }
-            | Self::IdentityLinked { to, .. }
-            | Self::AccountDeleted { to } => to,
-        }
-    }
-
-    fn label(&self) -> &'static str {
-        match self {
-            Self::ConfirmSignup { .. } => "confirm_signup",
-            Self::SignIn { .. } => "sign_in",
-            Self::Recovery { .. } => "recovery",
-            Self::Invite { .. } => "invite",
-            Self::ConfirmEmailChange { .. } => "confirm_email_change",
-            Self::EmailChanged { .. } => "email_changed",
-            Self::Reauthentication { .. } => "reauthentication",
-            Self::PasswordChanged { .. } => "password_changed",
-            Self::PasswordOff { .. } => "password_off",
-            Self::PasskeyAdded { .. } => "passkey_added",
-            Self::PasskeyRemoved { .. } => "passkey_removed",
-            Self::IdentityLinked { .. } => "identity_linked",
-            Self::AlreadyRegistered { .. } => "already_registered",
-            Self::FactorAdded { .. } => "factor_added",
-            Self::FactorRemoved { .. } => "factor_removed",
-            Self::AccountDeleted { .. } => "account_deleted",
-        }
-    }
-
-    /// Subject and paragraphs.
-    fn words(&self) -> (String, Vec<String>) {
-        match self {
-            Self::ConfirmSignup {
-                code,
-                minutes,
-                link,
-                ..
-            } => (
-                format!("{code} is your code"),
-                vec![
-                    format!("Your code is {code}."),
-                    format!("Enter it where you signed up, within {minutes} minutes."),
-                    or_follow(link),
-                    "If that was not you, ignore this mail: without the code nothing happens."
-                        .into(),
-                ],
-            ),
-            Self::SignIn {
-                code,
-                minutes,
-                link,
-                ..
-            } => (
-                format!("{code} is your code"),
-                vec![
-                    format!("Your code to sign in is {code}."),
-                    format!("Enter it where you asked for it, within {minutes} minutes."),
-                    or_follow(link),
-                    "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail."
-                        .into(),
-                ],
-            ),
-            Self::Recovery {
-                code,
-                minutes,
-                link,
-                ..
-            } => (
-                format!("{code} is your code for a new password"),
-                vec![
-                    format!("Your code is {code}."),
-                    format!("Enter it where you asked for a new password, within {minutes} minutes."),
-                    or_follow(link),
-                    "Give it to nobody who asks you for it. If you did not ask for it, ignore this mail: your password stays as it is."
-                        .into(),
-                ],
-            ),
-            Self::AccountDeleted { .. } => (
-                "Your account is deleted".into(),
-                vec![
-                    "Your account and what was in it are deleted, as you asked.".into(),
-                    "If you subscribed through an app store, end the subscription there: we cannot do that for you.".into(),
-                    "If that was not you, somebody had access to your account; check your mailbox and the accounts you signed in with.".into(),
-                ],
-            ),
-            Self::Invite { link, .. } => (
-                "You are invited".into(),
-                vec![
-                    format!("You are invited. Follow this link within seven days: {link}"),
-                    "If you do not know by whom, ignore this mail: nothing happens.".into(),
-                ],
-            ),
-            Self::ConfirmEmailChange {
-                code,
-                minutes,
-                link,
-                ..
-            } => (
-                format!("{code} is your code for a new address"),
-                vec![
-                    format!("Your code is {code}."),
-                    format!("Enter it where you asked for this address to be that of your account, within {minutes} minutes."),
-                    or_follow(link),
-                    "If that was not you, ignore this mail: it would give this address to someone else's account."
-                        .into(),
-                ],
-            ),
-            Self::EmailChanged { link, .. } => (
-                "Your address was changed".into(),
-                vec![
-                    "Your account has another e-mail address from now on.".into(),
-                    format!("If that was not you, take it back within three days, which also signs everyone out: {link}"),
-                ],
-            ),
-            Self::Reauthentication { code, minutes, .. } => (
-                format!("{code} is your code"),
-                vec![
-                    format!("Your code is {code}."),
-                    format!("Enter it where you were asked for it, within {minutes} minutes. Give it to nobody who asks you for it."),
-                    "If you did not ask for it, someone else is signed in as you: choose a new password.".into(),
-                ],
-            ),
-            Self::PasswordChanged { .. } => (
-                "Your password was changed".into(),
-                vec![
-                    "The password of your account was changed, and every other device was signed out.".into(),
-                    "If that was not you, ask for a new password where you sign in.".into(),
-                ],
-            ),
-            Self::PasswordOff { .. } => (
-                "Your password is switched off".into(),
-                vec![
-                    "Someone tried a hundred wrong passwords for your account, one after the other. None was right.".into(),
-                    "To be safe, your password opens the account only on devices where you were signed in before. Ask for a new one where you sign in, and it opens it everywhere again.".into(),
-                ],
-            ),
-            Self::PasskeyAdded { .. } => (
-                "A passkey was added to your account".into(),
-                vec![
-                    "A passkey was added to your account just now: it signs in without a password.".into(),
-                    "If that was not you, sign in, remove it, and change your password.".into(),
-                ],
-            ),
-            Self::PasskeyRemoved { .. } => (
-                "A passkey was removed from your account".into(),
-                vec![
-                    "A passkey was removed from your account just now: it no longer signs in.".into(),
-                    "If that was not you, sign in and change your password.".into(),
-                ],
-            ),
-            Self::IdentityLinked { provider, .. } => (
-                format!("{provider} was linked to your account"),
-                vec![
-                    format!("{provider} was linked to your account just now: it signs you in from now on."),
-                    "If that was not you, sign in, unlink it, and change your password.".into(),
-                ],
-            ),
-            Self::AlreadyRegistered { .. } => (
-                "You already have an account".into(),
-                vec![
-                    "Someone, perhaps you, signed up with this address just now.".into(),
-                    "You already have an account: sign in as usual.".into(),
-                    "If that was not you, there is nothing to do.".into(),
-                ],
-            ),
-            Self::FactorAdded { .. } => (
-                "Your account has a second factor now".into(),
-                vec![
-                    "A second factor was added to your account, and is asked for from now on.".into(),
-                    "If that was not you, someone else is signed in as you: tell us at once.".into(),
-                ],
-            ),
-            Self::FactorRemoved { .. } => (
-                "A second factor was removed from your account".into(),
-                vec![
-                    "A second factor was removed from your account, and every other device was signed out.".into(),
-                    "If that was not you, change your password at once and add a second factor again.".into(),
-                ],
-            ),
-        }
-    }
-}
-
-/// Beside a code that may be typed; empty where there is none.
-fn or_follow(link: &Option<String>) -> String {
-    let follow = |link: &String| format!("Or follow this link: {link}");
-    link.as_ref().map(follow).unwrap_or_default()
-}
-
-/// A paragraph; what it links to stands at its end.
-fn html(paragraph: &str) -> String {
-    let escaped = paragraph
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;");
-    match escaped.find("http") {
-        Some(at) => {
-            let (words, link) = escaped.split_at(at);
-            format!("<p>{words}<a href=\"{link}\">{link}</a></p>")
-        }
-        None => format!("<p>{escaped}</p>"),
-    }
+/// A mail as its job keeps it.
+#[derive(Deserialize)]
+struct Draft {
+    #[serde(rename = "mail")]
+    kind: String,
+    to: String,
+    #[serde(default)]
+    locale: Locale,
+    #[serde(flatten)]
+    facts: Map<String, Value>,
 }
 
 /// Tells a user by mail what was done to their account, if they have an address of their own.
@@ -386,14 +208,15 @@ pub async fn tell(
 ) -> db::Result<()> {
     let own = user.email_confirmed_at.and(user.email.clone());
     match own.map(notice) {
-        Some(mail) => enqueue(tx, &mail, now).await,
+        Some(mail) => enqueue(tx, user.id, &mail, now).await,
         None => Ok(()),
     }
 }
 
-/// Writes the mail beside the change that causes it.
-pub async fn enqueue(tx: &mut Tx, mail: &Mail, now: Timestamp) -> db::Result<()> {
-    let payload = serde_json::to_value(mail).unwrap_or_default();
+/// Writes the mail beside the change that causes it, in the language of this user.
+pub async fn enqueue(tx: &mut Tx, user: Uuid, mail: &Mail, now: Timestamp) -> db::Result<()> {
+    let mut payload = serde_json::to_value(mail).unwrap_or_default();
+    payload["locale"] = locale_of(tx, user).await?.tag().into();
     let job = db::jobs::NewJob {
         kind: SEND,
         subject: None,
@@ -404,25 +227,69 @@ pub async fn enqueue(tx: &mut Tx, mail: &Mail, now: Timestamp) -> db::Result<()>
     db::jobs::enqueue(tx, job, now).await.map(drop)
 }
 
+/// What the user chose, else what their browser asked for when they last signed in.
+async fn locale_of(tx: &mut Tx, user: Uuid) -> db::Result<Locale> {
+    let Some((metadata, language)) = db::users::languages(tx, user).await? else {
+        return Ok(Locale::default());
+    };
+    let chosen = metadata.0.get("locale").and_then(Value::as_str);
+    let known = [chosen, language.as_deref()].into_iter().flatten();
+    Ok(known.filter_map(Locale::of).next().unwrap_or_default())
+}
+
 /// Sends one.
-pub async fn send(app: &App, payload: &Value) -> anyhow::Result<()> {
-    let mail: Mail = serde_json::from_value(payload.clone()).context("the job holds no mail")?;
-    let sent = app.mailer.deliver(&mail).await;
+pub async fn send(app: &App, job: &Job) -> anyhow::Result<()> {
+    let draft = job.payload.0.clone();
+    let draft: Draft = serde_json::from_value(draft).context("the job holds no mail")?;
+    let kind = draft.kind.clone();
+    let sent = app.mailer.deliver(app, job.id, draft).await;
     let outcome = if sent.is_ok() { "sent" } else { "failed" };
-    metrics::counter!("emails_total", "template" => mail.label(), "outcome" => outcome)
-        .increment(1);
+    metrics::counter!("emails_total", "template" => kind, "outcome" => outcome).increment(1);
     sent
 }
 
 pub struct Mailer {
-    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
+    transport: Option<Transport>,
+    templates: Templates,
     from: Mailbox,
+}
+
+enum Transport {
+    Smtp(smtp::Server),
+    SendGrid(sendgrid::Api),
+}
+
+/// What a transport sends.
+struct Post<'a> {
+    /// The same at every attempt, so that whoever gets two sees one.
+    id: Uuid,
+    kind: &'a str,
+    locale: Locale,
+    from: &'a Mailbox,
+    to: Address,
+    letter: Letter,
+}
+
+impl Post<'_> {
+    /// RFC 5322, section 3.6.4.
+    fn message_id(&self) -> String {
+        format!("<{}@{}>", self.id, self.from.email.domain())
+    }
 }
 
 impl Mailer {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let transport = match (&config.smtp_url, &config.sendgrid_api_key) {
+            (Some(url), _) => Some(Transport::Smtp(smtp::Server::new(url)?)),
+            (None, Some(key)) => {
+                let api = sendgrid::Api::new(&config.sendgrid_api_base, key.clone())?;
+                Some(Transport::SendGrid(api))
+            }
+            (None, None) => None,
+        };
         Ok(Self {
-            transport: transport(config)?.map(AsyncSmtpTransportBuilder::build),
+            transport,
+            templates: Templates::load().context("the words of mails")?,
             from: config.mail_from.clone(),
         })
     }
@@ -434,48 +301,44 @@ impl Mailer {
     /// Whether the server takes us.
     pub async fn test(&self) -> anyhow::Result<()> {
         match &self.transport {
-            Some(transport) if !transport.test_connection().await? => {
-                bail!("the mail server does not answer")
-            }
-            _ => Ok(()),
+            Some(Transport::Smtp(server)) => server.test().await,
+            Some(Transport::SendGrid(api)) => api.test().await,
+            None => Ok(()),
         }
     }
 
-    async fn deliver(&self, mail: &Mail) -> anyhow::Result<()> {
-        let transport = self
-            .transport
-            .as_ref()
-            .context("no mail server is configured")?;
-        let (subject, paragraphs) = mail.words();
-        let paragraphs: Vec<_> = paragraphs.into_iter().filter(|p| !p.is_empty()).collect();
-        let html: String = paragraphs.iter().map(|p| html(p)).collect();
-        let message = Message::builder()
-            .from(self.from.clone())
-            .to(mail
-                .to()
-                .parse()
-                .context("the address cannot be written to")?)
-            .subject(subject)
-            .multipart(MultiPart::alternative_plain_html(
-                paragraphs.join("\n\n"),
-                html,
-            ))?;
-        transport.send(message).await?;
-        Ok(())
-    }
-}
-
-/// What a transport is made of. Made only where a runtime is: its pool aborts the process elsewhere.
-fn transport(config: &Config) -> anyhow::Result<Option<AsyncSmtpTransportBuilder>> {
-    let url = match (&config.smtp_url, &config.sendgrid_api_key) {
-        (Some(url), _) => url.expose().to_owned(),
-        (None, Some(key)) => {
-            let mut url = url::Url::parse("smtps://apikey@smtp.sendgrid.net:465")?;
-            let _ = url.set_password(Some(key.expose()));
-            url.into()
+    async fn deliver(&self, app: &App, id: Uuid, draft: Draft) -> anyhow::Result<()> {
+        let Draft {
+            kind,
+            to,
+            locale,
+            mut facts,
+        } = draft;
+        let address = to.parse().context("no mail can be sent to this address");
+        let address = address.context(Hopeless)?;
+        for fact in facts.values_mut() {
+            *fact = sealed::open(&app.keys, &to, fact.take())?;
         }
-        (None, None) => return Ok(None),
-    };
-    let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url)?;
-    Ok(Some(transport.timeout(Some(TIMEOUT))))
+        facts.insert("to".into(), to.as_str().into());
+        facts.insert("sender".into(), self.sender().into());
+        let post = Post {
+            id,
+            kind: &kind,
+            locale,
+            from: &self.from,
+            to: address,
+            letter: self.templates.write(&kind, locale, &facts)?,
+        };
+        match &self.transport {
+            Some(Transport::Smtp(server)) => server.send(post, app.now()).await,
+            Some(Transport::SendGrid(api)) => api.send(post).await,
+            None => anyhow::bail!("no mail server is configured"),
+        }
+    }
+
+    /// How readers know who we are.
+    fn sender(&self) -> &str {
+        let name = self.from.name.as_deref();
+        name.unwrap_or_else(|| self.from.email.domain())
+    }
 }

@@ -293,7 +293,7 @@ both_engines! {
             user_metadata: json!({}),
         };
         let user = db::users::create(&mut tx, new, now).await.unwrap().unwrap();
-        let client = session::Client { address: "192.0.2.1".into(), agent: None, request_id: String::new() };
+        let client = session::Client { address: "192.0.2.1".into(), agent: None, language: None, request_id: String::new() };
         let (user, session) = session::open(&test.app, &mut tx, user, "otp", &client, now).await.unwrap();
         tx.commit().await.unwrap();
         let token = access::sign(&test.app, &access::claims(&test.app, &user, &session)).unwrap();
