@@ -198,6 +198,17 @@ test("a new address counts once it is confirmed, and the old one can take it bac
   assert.equal((await auth.getUser()).error.name, "AuthSessionMissingError");
 });
 
+test("the code for a new address is sent again to who asks from the old one", async () => {
+  const { auth, email } = await confirmed();
+  const next = address();
+  data(await auth.updateUser({ email: next }));
+
+  data(await device().auth.resend({ email, type: "email_change" }));
+
+  const token = code((await mails(next, 2))[1]);
+  assert.equal(data(await auth.verifyOtp({ email: next, token, type: "email_change" })).user.email, next);
+});
+
 test("an anonymous user becomes one with an address, and stays who they are", async () => {
   const { auth } = device();
   const { user } = data(await auth.signInAnonymously({ options: { data: { theme: "dark" } } }));
@@ -214,6 +225,13 @@ test("an anonymous user becomes one with an address, and stays who they are", as
   assert.equal(known.is_anonymous, false);
   assert.deepEqual(known.user_metadata, { theme: "dark" });
   assert.equal(data(await auth.refreshSession()).user.is_anonymous, false);
+});
+
+test("who wants to sign up with a number is not made anonymous", async () => {
+  const { data, error } = await device().auth.signUp({ phone: "+14155550100", password });
+
+  assert.equal(error.code, "phone_provider_disabled");
+  assert.equal(data.user, null);
 });
 
 test("a sign-in that is long ago is made good by a mailed code", async () => {

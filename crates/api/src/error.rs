@@ -69,6 +69,8 @@ pub enum Error {
     SignupDisabled,
     #[error("Anonymous sign-ins are disabled")]
     AnonymousDisabled,
+    #[error("Phone signups are disabled")]
+    PhoneDisabled,
     #[error("Unsupported grant_type")]
     UnsupportedGrantType,
     #[error("Invalid Refresh Token: Refresh Token Not Found")]
@@ -377,6 +379,11 @@ impl Error {
                 S::UNPROCESSABLE_ENTITY,
                 "anonymous_provider_disabled",
                 "Anonymous sign-in disabled",
+            ),
+            (Self::PhoneDisabled, _) => Kind(
+                S::BAD_REQUEST,
+                "phone_provider_disabled",
+                "Phone sign-in disabled",
             ),
             (Self::UnsupportedGrantType, _) => Kind(
                 S::BAD_REQUEST,

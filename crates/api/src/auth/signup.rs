@@ -34,6 +34,9 @@ struct Signup {
     /// Without an address: an anonymous user.
     #[serde(default)]
     email: Option<String>,
+    /// Refused: nobody signs up with a number.
+    #[serde(default)]
+    phone: Option<String>,
     #[serde(default)]
     password: Option<String>,
     /// What the user says of themself: `user_metadata`.
@@ -62,7 +65,12 @@ async fn signup(
     if !app.config.auth.auth_signup {
         return Err(Error::SignupDisabled);
     }
-    let Some(email) = new.email.filter(|email| !email.trim().is_empty()) else {
+    let some = |text: &String| !text.trim().is_empty();
+    let Some(email) = new.email.filter(some) else {
+        // Whoever wanted to be known by their number must not find themself nobody.
+        if new.phone.filter(some).is_some() {
+            return Err(Error::PhoneDisabled);
+        }
         return anonymous(&app, data, &client).await;
     };
     let email = address(&email)?;

@@ -220,6 +220,17 @@ both_engines! {
         assert_eq!((test.rows("users").await, test.rows("sessions").await), (0, 0));
     }
 
+    async fn who_signs_up_with_a_number_is_refused_and_not_made_anonymous(engine: Engine) {
+        let test = Test::with(engine, &[("AUTH_ANONYMOUS", "true")]).await;
+
+        let answer = test.post("", SIGN_UP, json!({"phone": "+14155550100", "password": PASSWORD})).await;
+
+        assert_eq!(answer.refusal(), refused(400, "phone_provider_disabled"));
+        assert_eq!((test.rows("users").await, test.rows("sessions").await), (0, 0));
+        let beside = json!({"phone": "", "email": "ada@example.com", "password": PASSWORD});
+        assert_eq!(test.post("", SIGN_UP, beside).await.json()["user"]["email"], "ada@example.com");
+    }
+
     async fn an_anonymous_user_has_a_session_but_no_password(engine: Engine) {
         let test = Test::with(engine, &[("AUTH_ANONYMOUS", "true")]).await;
 
