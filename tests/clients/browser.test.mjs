@@ -82,6 +82,30 @@ test("the page of a mailed link fits a phone, and its button a thumb", async () 
   assert.deepEqual(refused, []);
 });
 
+for (const colorScheme of ["light", "dark"]) {
+  test(`the button of a mailed link's page is readable where the phone is ${colorScheme}`, async () => {
+    await page.emulateMedia({ colorScheme });
+    await page.goto(`${url}/auth/v1/verify?type=signup&token=any`);
+
+    const button = page.getByRole("button", { name: "Continue" });
+    const colors = await button.evaluate((button) => {
+      const { color, backgroundColor } = getComputedStyle(button);
+      return [color, backgroundColor];
+    });
+
+    // WCAG 2.2, success criterion 1.4.3.
+    const [lighter, darker] = colors.map(luminance).sort((a, b) => b - a);
+    assert.ok((lighter + 0.05) / (darker + 0.05) >= 4.5, String(colors));
+  });
+}
+
+/** <https://www.w3.org/TR/WCAG22/#dfn-relative-luminance> */
+function luminance(color) {
+  const linear = (byte) => (byte / 255 <= 0.04045 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4);
+  const [red, green, blue] = color.match(/\d+/g).map(Number).map(linear);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
 /** A fingerprint reader that keeps passkeys, and agrees to everything. */
 async function authenticator(options) {
   const cdp = await page.context().newCDPSession(page);
