@@ -229,7 +229,7 @@ pub struct SignedIn(pub Auth);
 impl FromRequestParts<App> for SignedIn {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let Ok(client) = Client::from_request_parts(parts, app).await;
+        let client = Client::of(parts, app).await;
         let token = token(parts)?.ok_or(Error::NoToken)?;
         let auth = access::authenticate(app, token, &client).await?;
         if let Reach::Looking { by } = auth.reach {

@@ -8,7 +8,11 @@ use super::{
     providers::Provider,
     session::Client,
 };
-use crate::{App, Error, Result, extract::Auth};
+use crate::{
+    App, Error, Result,
+    extract::{Auth, Reach},
+    mail::Locale,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use db::{
     Timestamp,
@@ -69,6 +73,7 @@ pub async fn authenticate(
         // A second factor that was proved there is none of ours.
         aal2: false,
         second_factor: standing.second_factor,
+        reach: Reach::Full,
     })
 }
 
@@ -136,7 +141,7 @@ async fn begin(app: &App, claims: &Claims, client: &Client, now: Timestamp) -> R
         absolute_expires_at: now + config.auth_session_absolute,
     };
     if sessions::begin_foreign(&mut tx, new, now).await? {
-        db::users::signed_in(&mut tx, user.id, now).await?;
+        db::users::signed_in(&mut tx, user.id, client.language.map(Locale::tag), now).await?;
         let detail = json!({"method": claims.provider, "session": id});
         audit::succeeded(&mut tx, client, "login", user.id, detail, now).await?;
     } else {

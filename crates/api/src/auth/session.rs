@@ -222,18 +222,25 @@ impl FromRequestParts<App> for Client {
         if let Some(cookies) = parts.extensions.get::<Cookies>() {
             cookies.wanted()?;
         }
+        Ok(Self::of(parts, app).await)
+    }
+}
+
+impl Client {
+    /// The same of a request that asks for no session.
+    pub async fn of(parts: &mut Parts, app: &App) -> Self {
         let Ok(address) = ClientAddress::from_request_parts(parts, app).await;
         let agent = parts.headers.get(header::USER_AGENT);
         let agent = agent.and_then(|value| value.to_str().ok());
         let language = parts.headers.get(header::ACCEPT_LANGUAGE);
         let language = language.and_then(|value| value.to_str().ok());
         let request_id = parts.extensions.get::<RequestId>();
-        Ok(Self {
+        Self {
             address: address.0.to_string(),
             agent: agent.map(|agent| agent.chars().take(200).collect()),
             language: language.and_then(Locale::accepted),
             request_id: request_id.map_or_else(String::new, |RequestId(id)| id.clone()),
-        })
+        }
     }
 }
 

@@ -560,7 +560,7 @@ both_engines! {
         let token = test.token("apple", json!({"sub": "1", "aud": "services"}));
         let claims = id_token::check(&test.app, &token, provider, Default::default()).await.unwrap();
         let beside = Beside { refresh_token: Some("of services"), ..Beside::default() };
-        let client = Client { address: "127.0.0.1".into(), agent: None, request_id: String::new() };
+        let client = Client { address: "127.0.0.1".into(), agent: None, language: None, request_id: String::new() };
         let mut tx = test.app.db.begin().await.unwrap();
         let arrived = federation::sign_in(&test.app, &mut tx, &claims, beside, &client, test.app.now()).await;
         arrived.unwrap().unwrap();
