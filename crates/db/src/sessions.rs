@@ -84,6 +84,13 @@ sql! {
          where sessions.user_id = $user and sessions.revoked_at < $authenticated_at"
     }
 
+    /// Remembers until then, among what is not taken again, which sign-ins at other issuers were a user's.
+    pub fn remember_foreign(tx: &mut Tx, user: Uuid, until: Timestamp) {
+        "insert into seen_tokens (hash, expires_at)
+         select {postgres: uuid_send(id)}{sqlite: id}, $until from sessions where user_id = $user and issuer is not null
+         on conflict (hash) do nothing"
+    }
+
     /// It is in use.
     pub fn seen(tx: &mut Tx, id: Uuid, idle_expires_at: Timestamp, absolute_expires_at: Timestamp, now: Timestamp) {
         "update sessions set last_seen_at = $now, idle_expires_at = $idle_expires_at, absolute_expires_at = $absolute_expires_at

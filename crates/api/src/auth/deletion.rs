@@ -3,7 +3,12 @@
 use super::adopt;
 use crate::Result;
 use db::{Timestamp, Tx};
+use std::time::Duration;
 use uuid::Uuid;
+
+/// Tokens of other issuers go on after the account; for so long none of a sign-in that was theirs makes
+/// it anew.
+const REMEMBERED: Duration = Duration::from_secs(180 * 86_400);
 
 /// What an end leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,7 @@ pub enum Leaves {
 /// Ends an account. `false` when it had ended.
 pub async fn delete(tx: &mut Tx, user: Uuid, leaves: Leaves, now: Timestamp) -> Result<bool> {
     db::billing::ask_to_cancel(tx, user, now).await?;
+    db::sessions::remember_foreign(tx, user, now + REMEMBERED).await?;
     if leaves == Leaves::Nothing {
         db::usage::forget(tx, &format!("user:{user}")).await?;
         return Ok(db::users::delete(tx, user).await?);

@@ -119,6 +119,10 @@ fn session(claims: &Claims) -> Uuid {
 async fn begin(app: &App, claims: &Claims, client: &Client, now: Timestamp) -> Result<()> {
     let config = &app.config.auth;
     let mut tx = app.db.begin().await?;
+    let of_who_left = db::seen_tokens::known(&mut tx, session(claims).as_bytes()).await?;
+    if of_who_left.is_some() {
+        return Err(Error::SessionEnded);
+    }
     let user = match federation::bear(app, &mut tx, claims, client, now).await? {
         Ok(arrived) => arrived.user,
         Err(refusal) => {

@@ -231,7 +231,7 @@ impl Config {
         if self.auth_autoconfirm == Some(true) {
             warnings.push(Problem::new(
                 "AUTH_AUTOCONFIRM",
-                "is on in production: anyone can sign up with an address that is not theirs",
+                "is on in production: anyone can sign up with an address that is not theirs, and keeps the account when its owner comes by a provider",
                 "Unset it once mail is configured.",
             ));
         }

@@ -326,6 +326,29 @@ both_engines! {
         assert_ne!(anew["id"], user["id"], "another sign-in there is of somebody new");
     }
 
+    /// Invariant 71.
+    async fn who_left_is_not_made_anew_by_the_sign_in_they_left_with(engine: Engine) {
+        let test = Federated::new(engine).await;
+        for soft in [false, true] {
+            let auth_time = test.app.now().unix();
+            let token = test.firebase(json!({"auth_time": auth_time}));
+            let user = test.get(&token, USER).await.json()["id"].as_str().unwrap().to_owned();
+            let users = test.rows("users").await;
+
+            let path = format!("/auth/v1/admin/users/{user}");
+            let gone = test.call(Method::DELETE, &test.service_key(), &path, json!({"should_soft_delete": soft})).await;
+            assert_eq!(gone.status, 200, "{}", gone.text());
+
+            let newer = test.firebase(json!({"auth_time": auth_time}));
+            for over in [&token, &newer] {
+                assert_eq!(test.get(over, USER).await.refusal(), refused(403, "session_not_found"), "{soft}");
+            }
+            assert_eq!(test.rows("users").await, if soft { users } else { users - 1 });
+            let anew = test.get(&test.firebase(json!({})), USER).await;
+            assert_ne!(anew.json()["id"], json!(user), "who signs in there again begins anew");
+        }
+    }
+
     async fn twenty_first_requests_at_once_are_one_user(engine: Engine) {
         let test = Federated::new(engine).await;
         let token = test.firebase(json!({}));
