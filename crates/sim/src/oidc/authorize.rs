@@ -145,17 +145,7 @@ fn check(provider: &str, asked: &Asked) -> Result<Back, String> {
 
 /// Asks who somebody is; `asked` comes back with the answer.
 pub fn page(provider: &str, asked: &Asked) -> Response {
-    let mut letters = provider.chars();
-    let name = match provider {
-        "github" => "GitHub".to_owned(),
-        _ => {
-            letters
-                .next()
-                .map(|letter| letter.to_uppercase().to_string())
-                .unwrap_or_default()
-                + letters.as_str()
-        }
-    };
+    let name = label(provider);
     let carried = asked
         .iter()
         .filter(|(name, _)| !["login_hint", "login", "cancel"].contains(&name.as_str()));
@@ -173,6 +163,18 @@ pub fn page(provider: &str, asked: &Asked) -> Response {
         .replace("{{wrong}}", wrong.unwrap_or_default())
         .replace("{{fields}}", &fields);
     ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(body)).into_response()
+}
+
+/// As people write it.
+fn label(provider: &str) -> String {
+    match provider {
+        "github" => return "GitHub".to_owned(),
+        "oidc" => return "OpenID Connect".to_owned(),
+        _ => {}
+    }
+    let mut letters = provider.chars();
+    let first = letters.next().map(|l| l.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }
 
 fn hidden<'a>(fields: impl Iterator<Item = (&'a str, String)>) -> String {

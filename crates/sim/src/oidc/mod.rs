@@ -46,6 +46,8 @@ struct Kept {
     /// Apple says a name only to a client that has not seen this person.
     introduced: HashSet<(String, String)>,
     revoked: Vec<Revoked>,
+    /// So many more questions of servers go unanswered.
+    failures: u32,
 }
 
 /// What somebody allowed a client.
@@ -113,6 +115,35 @@ impl Oidc {
     /// A token of these claims and no others, signed as every provider signs.
     pub fn sign(&self, claims: &Value) -> String {
         jws::sign(claims)
+    }
+
+    /// An authorization code as an app on a phone gets it beside its ID token (Apple's SDK gives both).
+    pub fn authorization_code(&self, provider: &str, client_id: &str, email: &str) -> String {
+        let code = random("code_");
+        let grant = Grant {
+            provider: provider.to_owned(),
+            client_id: client_id.to_owned(),
+            redirect_uri: String::new(),
+            challenge: None,
+            nonce: None,
+            email: email.trim().to_lowercase(),
+            offline: true,
+        };
+        self.kept().codes.insert(code.clone(), grant);
+        code
+    }
+
+    /// The next `times` that a server exchanges or revokes something it is answered 503.
+    pub fn fail(&self, times: u32) {
+        self.kept().failures = times;
+    }
+
+    /// Whether this question is one of those.
+    fn fails(&self) -> bool {
+        let mut kept = self.kept();
+        let fails = kept.failures > 0;
+        kept.failures = kept.failures.saturating_sub(1);
+        fails
     }
 
     /// What was revoked, oldest first.
@@ -283,13 +314,10 @@ async fn id_token(
             json!({"error": "invalid_request", "error_description": "email is no address"});
         return (StatusCode::BAD_REQUEST, Json(refusal)).into_response();
     }
-    let token = oidc.id_token(
-        &provider,
-        &wanted.client_id,
-        wanted.nonce.as_deref(),
-        &wanted.email,
-    );
-    Json(json!({ "id_token": token })).into_response()
+    let (client, nonce) = (&wanted.client_id, wanted.nonce.as_deref());
+    let token = oidc.id_token(&provider, client, nonce, &wanted.email);
+    let code = oidc.authorization_code(&provider, client, &wanted.email);
+    Json(json!({"id_token": token, "authorization_code": code})).into_response()
 }
 
 fn is_address(text: &str) -> bool {

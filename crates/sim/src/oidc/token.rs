@@ -31,6 +31,9 @@ pub async fn token(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
+    if oidc.fails() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+    }
     let Some(client) = client(&provider, &headers, &given) else {
         return refuse(StatusCode::UNAUTHORIZED, "invalid_client");
     };
@@ -161,6 +164,9 @@ pub async fn revoke(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
+    if oidc.fails() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+    }
     let Some(client_id) = client(&provider, &headers, &given) else {
         return refuse(StatusCode::UNAUTHORIZED, "invalid_client");
     };

@@ -289,3 +289,33 @@ async fn github_says_by_its_api_who_somebody_is() {
         json!({"email": "ada@example.com", "primary": true, "verified": true, "visibility": "private"})
     );
 }
+
+#[tokio::test]
+async fn what_an_app_got_beside_its_token_is_exchanged_and_a_provider_can_be_down() {
+    let world = world().await;
+    let apples = |client: &str| {
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let head = part(json!({"alg": "ES256", "kid": "1"}));
+        format!(
+            "{head}.{}.",
+            part(json!({"iss": "1", "aud": "1", "sub": client}))
+        )
+    };
+    let secret = apples("ours");
+    let code = world
+        .oidc()
+        .authorization_code("apple", "ours", "Ada@example.com");
+    let more = [
+        ("redirect_uri", ""),
+        ("code_verifier", ""),
+        ("client_secret", secret.as_str()),
+    ];
+
+    world.oidc().fail(1);
+    let down = redeem(&world, "apple", &code, &more).await;
+    let tokens = redeem(&world, "apple", &code, &more).await;
+
+    assert_eq!(down, json!({"error": "temporarily_unavailable"}));
+    assert_eq!(claims(&tokens["id_token"])["email"], "ada@example.com");
+    assert!(tokens["refresh_token"].is_string());
+}
