@@ -53,6 +53,8 @@ pub struct Simulated {
     pub llm: bool,
     pub mail: bool,
     pub payments: bool,
+    /// Some of those to sign in with.
+    pub providers: bool,
 }
 
 impl std::ops::Deref for App {

@@ -121,6 +121,8 @@ pub enum Error {
     IdentityAlreadyExists,
     #[error("OAuth state is unknown, was used, or belongs to another browser")]
     BadOauthState,
+    #[error("{0}")]
+    BadOauthCallback(&'static str),
     #[error("Manual linking is disabled")]
     ManualLinkingDisabled,
     #[error("Identity doesn't exist")]
@@ -479,6 +481,11 @@ impl Error {
                 "Identity already exists",
             ),
             (Self::BadOauthState, _) => Kind(S::BAD_REQUEST, "bad_oauth_state", "Bad OAuth state"),
+            (Self::BadOauthCallback(_), _) => Kind(
+                S::BAD_REQUEST,
+                "bad_oauth_callback",
+                "Bad answer of a provider",
+            ),
             (Self::ManualLinkingDisabled, _) => Kind(
                 S::NOT_FOUND,
                 "manual_linking_disabled",

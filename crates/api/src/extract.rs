@@ -43,7 +43,11 @@ pub async fn json_or_default<T: DeserializeOwned + Default>(
     let bytes = body(request, app).await?;
     match bytes.is_empty() {
         true => Ok(T::default()),
-        false if says_json => parse(&bytes),
+        false if says_json => {
+            // Where nothing has to be there, what is has to make sense all the same.
+            parse::<Value>(&bytes)?;
+            parse(&bytes)
+        }
         false => Err(Error::UnsupportedMediaType),
     }
 }

@@ -241,6 +241,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
     match job.kind.as_str() {
         db::inbox::APPLY => billing::apply::run(app, &job.payload).await,
         mail::SEND => mail::send(app, job).await,
+        auth::apple::REVOKE => auth::apple::revoke(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
         auth::chain::KIND => auth::chain::seal(app).await,
         PURGE => purge(app).await,

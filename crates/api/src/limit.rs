@@ -28,6 +28,7 @@ pub enum Action {
     SignInAccount,
     SignInPair,
     IdToken,
+    Oauth,
     SignUp,
     Mail,
     MailSpacing,
@@ -96,7 +97,7 @@ const fn growing(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 16] = [
+pub const RULES: [Rule; 17] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     growing(
@@ -118,6 +119,13 @@ pub const RULES: [Rule; 16] = [
         "id_token",
         "address, signing in with a provider's token",
         30,
+        60,
+    ),
+    rule(
+        Action::Oauth,
+        "oauth",
+        "address, on the way to a provider or back",
+        60,
         60,
     ),
     rule(Action::SignUp, "sign_up", "address", 10, 60 * 60),
@@ -370,6 +378,9 @@ fn action_of(request: &Request) -> Option<Action> {
     let path = request.uri().path();
     if path.starts_with("/api/") && path != "/api/health" {
         return Some(Action::Api);
+    }
+    if ["/auth/v1/authorize", "/auth/v1/callback"].contains(&path) {
+        return Some(Action::Oauth);
     }
     if request.method() != Method::POST {
         return None;

@@ -12,7 +12,7 @@
 use crate::{
     App, Config,
     app::{Clock, Simulated},
-    auth::{access, service_role},
+    auth::{self, access, service_role},
     jobs,
 };
 use axum::{Router, body::Body};
@@ -101,11 +101,13 @@ impl Test {
         })
         .await
         .unwrap();
-        let config = config(&world, variables);
+        let mut config = config(&world, variables);
+        auth::simulated::stand_in(&mut config.auth.providers, world.oidc()).unwrap();
         let simulated = Simulated {
             llm: true,
             mail: true,
             payments: true,
+            providers: true,
         };
         let app = App::new(config, db, simulated, Clock::stopped_at(START))
             .await

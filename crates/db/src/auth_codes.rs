@@ -11,6 +11,8 @@ row! {
         pub method: String,
         pub provider_token: Option<Vec<u8>>,
         pub provider_refresh_token: Option<Vec<u8>>,
+        /// What is linked to the user when it is exchanged, sealed.
+        pub link: Option<Vec<u8>>,
         pub session_id: Option<Uuid>,
         pub expires_at: Timestamp,
         pub consumed_at: Option<Timestamp>,
@@ -20,12 +22,13 @@ row! {
 sql! {
     fn insert(
         tx: &mut Tx, id: Uuid, user: Uuid, code_hash: &[u8], challenge: &str, method: &str,
-        provider_token: Option<&[u8]>, provider_refresh_token: Option<&[u8]>, expires_at: Timestamp, now: Timestamp,
+        provider_token: Option<&[u8]>, provider_refresh_token: Option<&[u8]>, link: Option<&[u8]>,
+        expires_at: Timestamp, now: Timestamp,
     ) {
         "insert into auth_codes (id, user_id, code_hash, challenge, method, provider_token, provider_refresh_token,
-                                 expires_at, created_at)
+                                 link, expires_at, created_at)
          values ($id, $user, $code_hash, $challenge, $method, $provider_token, $provider_refresh_token,
-                 $expires_at, $now)"
+                 $link, $expires_at, $now)"
     }
 
     /// The code of this hash, used or not, held against others until the transaction ends.
@@ -35,7 +38,7 @@ sql! {
 
     /// Uses it up, and forgets what the provider gave. `false` when it was.
     pub fn consume(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
-        "update auth_codes set consumed_at = $now, provider_token = null, provider_refresh_token = null
+        "update auth_codes set consumed_at = $now, provider_token = null, provider_refresh_token = null, link = null
          where id = $id and consumed_at is null"
     }
 
@@ -70,6 +73,8 @@ pub struct NewAuthCode<'a> {
     pub provider_token: Option<&'a [u8]>,
     /// To get another of those, sealed.
     pub provider_refresh_token: Option<&'a [u8]>,
+    /// What is linked to the user when it is exchanged, sealed.
+    pub link: Option<&'a [u8]>,
     /// Good until then.
     pub expires_at: Timestamp,
 }
@@ -85,6 +90,7 @@ pub async fn create(tx: &mut Tx, new: NewAuthCode<'_>, now: Timestamp) -> Result
         new.method,
         new.provider_token,
         new.provider_refresh_token,
+        new.link,
         new.expires_at,
         now,
     )

@@ -42,6 +42,7 @@ pub mod done_once;
 pub mod factors;
 pub mod generations;
 pub mod idempotency;
+pub mod identities;
 pub mod inbox;
 pub mod jobs;
 pub mod keys;

@@ -1,6 +1,6 @@
 //! How an account ends. Whoever decides it, the user or an admin, it ends in one transaction: from its
 //! commit on no token of theirs is good for anything.
-use super::adopt;
+use super::{adopt, apple};
 use crate::Result;
 use db::{Timestamp, Tx};
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub enum Leaves {
 pub async fn delete(tx: &mut Tx, user: Uuid, leaves: Leaves, now: Timestamp) -> Result<bool> {
     db::billing::ask_to_cancel(tx, user, now).await?;
     db::sessions::remember_foreign(tx, user, now + REMEMBERED).await?;
+    apple::leave(tx, user, now).await?;
     if leaves == Leaves::Nothing {
         db::usage::forget(tx, &format!("user:{user}")).await?;
         return Ok(db::users::delete(tx, user).await?);

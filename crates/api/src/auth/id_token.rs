@@ -45,6 +45,27 @@ pub struct Claims {
     pub session: Option<String>,
 }
 
+impl Claims {
+    /// With what the provider's userinfo says besides. OpenID Connect Core 1.0, section 5.3.2: what it
+    /// says of somebody else is not theirs.
+    pub fn besides(self, provider: &Provider, userinfo: &Value) -> Self {
+        if userinfo["sub"] != self.subject.as_str() {
+            return self;
+        }
+        let (subject, audience) = (&self.subject, self.audience.clone());
+        let times = (self.expires_at, self.expires_at);
+        let more = read(userinfo, provider, subject, audience, times);
+        Self {
+            email: more.email,
+            email_verified: more.email_verified,
+            authoritative: more.authoritative,
+            name: self.name.or(more.name),
+            picture: self.picture.or(more.picture),
+            ..self
+        }
+    }
+}
+
 /// Why a token is not believed: for the log, not for who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

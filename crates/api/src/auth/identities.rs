@@ -1,5 +1,5 @@
 //! The identities by which a user is known, and how one is given up.
-use super::{audit, session::Client, step_up, user::merged};
+use super::{apple, audit, session::Client, step_up, user::merged};
 use crate::{
     App, Error, Result,
     extract::{Auth, Json, Path},
@@ -50,6 +50,7 @@ async fn unlink(
         return Err(Error::LastCredential);
     }
 
+    apple::unlink(&mut tx, id, now).await?;
     db::users::delete_identity(&mut tx, user.id, id).await?;
     if gone.issuer == "email" {
         db::users::set_password_hash(&mut tx, user.id, None, now).await?;

@@ -49,7 +49,20 @@ pub struct Discovery {
     #[serde(default)]
     pub userinfo_endpoint: Option<String>,
     #[serde(default)]
+    pub revocation_endpoint: Option<String>,
+    #[serde(default)]
     pub end_session_endpoint: Option<String>,
+    /// How a client says who it is, when it has a secret.
+    #[serde(default = "by_header")]
+    pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// RFC 9207: it names itself in every answer.
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
+}
+
+/// OpenID Connect Discovery 1.0, section 3: where nothing is said.
+fn by_header() -> Vec<String> {
+    vec!["client_secret_basic".into()]
 }
 
 impl Issuers {
@@ -87,8 +100,7 @@ impl Issuers {
             Signed::With(secret) => {
                 return Ok(Some(DecodingKey::from_secret(secret.expose().as_bytes())));
             }
-            Signed::ByKeysAt(Some(url)) => url.clone(),
-            Signed::ByKeysAt(None) => self.discovery(provider.issuer(), now).await?.jwks_uri,
+            Signed::ByKeysAt(url) => self.keys_at(provider, url.as_deref(), now).await?,
         };
         let Some(kid) = kid else { return Ok(None) };
         let known = self.document(&url, now, None).await?;
@@ -97,6 +109,36 @@ impl Issuers {
         }
         let newest = self.document(&url, now, Some(AGAIN)).await?;
         Ok(find(&newest, kid))
+    }
+
+    async fn keys_at(
+        &self,
+        provider: &Provider,
+        url: Option<&str>,
+        now: Timestamp,
+    ) -> anyhow::Result<String> {
+        match url {
+            Some(url) => Ok(url.to_owned()),
+            None => Ok(self.discovery(provider.issuer(), now).await?.jwks_uri),
+        }
+    }
+
+    /// Whether people can be signed in by this provider just now; gives where its keys are.
+    pub async fn answers(&self, provider: &Provider, now: Timestamp) -> anyhow::Result<String> {
+        let Signed::ByKeysAt(url) = &provider.signed else {
+            return Ok("a secret that we share".into());
+        };
+        let url = self.keys_at(provider, url.as_deref(), now).await?;
+        let set = self.document(&url, now, None).await?;
+        let keys = set.get("keys").and_then(Value::as_array);
+        ensure!(
+            keys.is_some_and(|keys| !keys.is_empty()),
+            "{url} publishes no keys"
+        );
+        if provider.signs_in {
+            self.endpoints(provider, now).await?;
+        }
+        Ok(url)
     }
 
     /// What an issuer says of itself; it has to say the name it was asked by, to the letter.
@@ -110,6 +152,24 @@ impl Issuers {
             "the discovery at {url} is another issuer's"
         );
         Ok(discovery)
+    }
+
+    /// Where a provider is asked.
+    pub async fn endpoints(
+        &self,
+        provider: &Provider,
+        now: Timestamp,
+    ) -> anyhow::Result<Discovery> {
+        let issuer = provider.issuer();
+        if provider.name != "apple" {
+            return self.discovery(issuer, now).await;
+        }
+        // Apple's discovery has named another issuer than its tokens do.
+        if issuer == providers::APPLE {
+            return Ok(of_apple(issuer));
+        }
+        let stand_in = self.discovery(issuer, now).await;
+        Ok(stand_in.unwrap_or_else(|_| of_apple(issuer)))
     }
 
     /// The document at a URL: the one that is kept while it is fresh, and while a new one cannot be
@@ -182,6 +242,22 @@ impl Issuers {
     /// For what is told to a provider.
     pub fn post(&self, url: url::Url) -> reqwest::RequestBuilder {
         self.client.post(url).timeout(PATIENCE)
+    }
+}
+
+/// <https://developer.apple.com/documentation/signinwithapplerestapi>
+fn of_apple(issuer: &str) -> Discovery {
+    let at = |path: &str| format!("{issuer}/auth/{path}");
+    Discovery {
+        issuer: issuer.to_owned(),
+        jwks_uri: at("keys"),
+        authorization_endpoint: at("authorize"),
+        token_endpoint: at("token"),
+        userinfo_endpoint: None,
+        revocation_endpoint: Some(at("revoke")),
+        end_session_endpoint: None,
+        token_endpoint_auth_methods_supported: vec!["client_secret_post".into()],
+        authorization_response_iss_parameter_supported: false,
     }
 }
 

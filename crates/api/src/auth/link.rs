@@ -188,7 +188,7 @@ fn refused(refusal: &Error, leads_back: bool, mut target: Url) -> Result<Respons
 }
 
 /// A page of ours: nothing runs in it, and nothing is fetched.
-fn page(status: StatusCode, shown: minijinja::Value, target: &Url) -> Result<Response> {
+pub fn page(status: StatusCode, shown: minijinja::Value, target: &Url) -> Result<Response> {
     let shown = context! { style => minijinja::Value::from_safe_string(STYLE.into()), ..shown };
     let html = Environment::new()
         .render_named_str("link.html", PAGE, shown)

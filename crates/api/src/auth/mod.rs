@@ -10,7 +10,10 @@ use utoipa_axum::router::OpenApiRouter;
 pub mod access;
 pub mod admin;
 mod adopt;
+pub mod apple;
 pub mod audit;
+mod authorize;
+mod callback;
 pub mod chain;
 mod code;
 pub mod cookies;
@@ -20,17 +23,16 @@ mod email_change;
 pub mod export;
 mod factors;
 mod federation;
-#[allow(dead_code, reason = "what goes to providers is to come")]
 mod flow;
 mod foreign;
 mod foreign_hash;
+mod github;
 mod guesses;
 mod hashing;
 mod history;
 pub mod id_token;
 mod identities;
 mod invite;
-#[allow(dead_code, reason = "what redirects is to come")]
 pub mod jwks;
 mod key_file;
 pub mod keys;
@@ -40,14 +42,14 @@ mod link;
 mod linking;
 mod logout;
 mod native;
+mod oauth;
 mod otp;
 pub mod passkeys;
 pub mod password;
+mod pending_link;
 pub mod pkce;
-#[allow(dead_code, reason = "what redirects is to come")]
 pub mod providers;
 mod reauthenticate;
-#[allow(dead_code, reason = "what redirects is to come")]
 pub mod redirect;
 mod refresh;
 pub mod service_role;
@@ -55,9 +57,12 @@ pub mod session;
 mod sessions;
 mod settings;
 mod signup;
+#[cfg(any(test, feature = "sim"))]
+pub mod simulated;
 pub mod step_up;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod token;
 mod user;
 mod verify;
@@ -76,6 +81,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(invite::routes())
         .merge(token::routes())
         .merge(native::routes())
+        .merge(authorize::routes())
+        .merge(callback::routes())
         .merge(user::routes())
         .merge(identities::routes())
         .merge(leave::routes())
@@ -200,7 +207,7 @@ impl Config {
                 "Name in AUTH_JWT_KEYS_FILE a file with a JWK set of private keys, {\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", …}]}.",
             ));
         }
-        self.providers.check(problems);
+        self.providers.check(production, problems);
         self.passkeys.check(problems);
         if !production {
             return;

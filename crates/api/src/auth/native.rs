@@ -1,7 +1,7 @@
 //! Sign-in with an ID token that an app got from the provider's own SDK, at GoTrue's path and at short
 //! ones. A token serves once, whatever is made of it.
 use super::{
-    audit, federation,
+    apple as of_apple, audit, federation,
     federation::{Arrived, Beside},
     id_token::{self, Besides, Claims},
     providers::Provider,
@@ -39,6 +39,9 @@ pub struct IdTokenGrant {
     /// The provider's, where the ID token names it (`at_hash`).
     #[serde(default)]
     access_token: Option<String>,
+    /// What Apple's SDK gives besides: with it, what Apple keeps of the sign-in is revoked when the user leaves.
+    #[serde(default)]
+    authorization_code: Option<String>,
     /// Add the identity to the signed-in user, who sends their access token and signed in within the last minutes.
     #[serde(default)]
     link_identity: Option<bool>,
@@ -59,6 +62,9 @@ struct NativeSignIn {
     /// The provider's, where the ID token names it (`at_hash`).
     #[serde(default)]
     access_token: Option<String>,
+    /// What Apple's SDK gives besides: with it, what Apple keeps of the sign-in is revoked when the user leaves.
+    #[serde(default)]
+    authorization_code: Option<String>,
     /// How Apple said at the first sign-in that the user is called; nobody signed it.
     #[serde(default)]
     name: Option<String>,
@@ -115,6 +121,7 @@ async fn by_name(
         id_token: given.id_token,
         nonce: given.nonce,
         access_token: given.access_token,
+        authorization_code: given.authorization_code,
         link_identity: None,
     };
     let beside = Beside {
@@ -162,6 +169,15 @@ async fn open(
     let provider = app.issuers.named(&grant.provider);
     let provider = provider.ok_or(Error::ProviderDisabled)?;
     let claims = believed(app, provider, grant, client).await?;
+    let (audience, subject) = (&claims.audience, &claims.subject);
+    let to_give_back = match &grant.authorization_code {
+        Some(code) => of_apple::redeem(app, provider, code, audience, subject).await,
+        None => None,
+    };
+    let beside = Beside {
+        refresh_token: to_give_back.as_deref(),
+        ..beside
+    };
 
     let now = app.now();
     let mut tx = app.db.begin().await?;

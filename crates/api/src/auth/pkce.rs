@@ -1,6 +1,6 @@
 //! Proof Key for Code Exchange: a redirect carries a code, and the code is worth nothing without the
 //! verifier that stayed with the client. RFC 7636; `S256` alone, as RFC 9700 wants it.
-use super::{audit, session};
+use super::{audit, pending_link::PendingLink, session};
 use crate::{App, Error, Result};
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -73,6 +73,33 @@ pub async fn issue(
     provider: &ProviderTokens,
     now: Timestamp,
 ) -> Result<String> {
+    keep(app, tx, user, challenge, method, provider, None, now).await
+}
+
+/// The same, which also links what a provider said, sealed.
+pub async fn issue_link(
+    app: &App,
+    tx: &mut Tx,
+    user: Uuid,
+    challenge: &Challenge,
+    link: &[u8],
+    provider: &ProviderTokens,
+    now: Timestamp,
+) -> Result<String> {
+    let link = Some(link);
+    keep(app, tx, user, challenge, "oauth", provider, link, now).await
+}
+
+async fn keep(
+    app: &App,
+    tx: &mut Tx,
+    user: Uuid,
+    challenge: &Challenge,
+    method: &str,
+    provider: &ProviderTokens,
+    link: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<String> {
     let code = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let seal = |token: &Option<String>| {
         let sealed = |token: &String| app.keys.seal(AUTH_CODE, token.as_bytes());
@@ -86,6 +113,7 @@ pub async fn issue(
         method,
         provider_token: access.as_deref(),
         provider_refresh_token: refresh.as_deref(),
+        link,
         expires_at: now + LIFE,
     };
     db::auth_codes::create(tx, new, now).await?;
@@ -130,6 +158,20 @@ pub async fn exchange(
         tx.commit().await?;
         return Err(refusal);
     }
+    let linked = match &code.link {
+        Some(link) => {
+            let link = PendingLink::unseal(app, link)?;
+            link.link(app, &mut tx, user.id, client, now).await?
+        }
+        None => Ok(user),
+    };
+    let user = match linked {
+        Ok(user) => user,
+        Err(refusal) => {
+            tx.commit().await?;
+            return Err(refusal);
+        }
+    };
     let (user, session) = session::open(app, &mut tx, user, &code.method, client, now).await?;
     db::auth_codes::opened(&mut tx, code.id, session.id).await?;
     tx.commit().await?;

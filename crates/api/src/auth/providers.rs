@@ -1,4 +1,5 @@
 //! Who else may say who somebody is: issuers of tokens, as data.
+use super::apple;
 use crate::{
     config::{Problem, Secret},
     http::is_loopback,
@@ -16,7 +17,7 @@ pub struct Config {
     #[arg(long, value_delimiter = ',', visible_alias = "google-client-ids")]
     pub google_client_id: Vec<String>,
 
-    /// Google's secret of the web client.
+    /// Google's secret of the web client. What is registered there as its redirect URI is PUBLIC_URL/auth/v1/callback, here as for every provider.
     #[arg(long)]
     pub google_client_secret: Option<Secret>,
 
@@ -32,7 +33,7 @@ pub struct Config {
     #[arg(long, value_delimiter = ',', visible_alias = "apple-client-ids")]
     pub apple_client_id: Vec<String>,
 
-    /// Apple's id of the team.
+    /// Apple's id of the team. With the key, Apple signs people in on the web too, and is told when they leave.
     #[arg(long)]
     pub apple_team_id: Option<String>,
 
@@ -45,12 +46,28 @@ pub struct Config {
     pub apple_private_key: Option<Secret>,
 
     /// Who issues Apple's tokens; its API is below.
-    #[arg(long, value_parser = endpoint, default_value = "https://appleid.apple.com")]
+    #[arg(long, value_parser = endpoint, default_value = APPLE)]
     pub apple_issuer: String,
 
     /// Where Apple's keys are. Default: `/auth/keys` of the issuer.
     #[arg(long, value_parser = endpoint)]
     pub apple_jwks_url: Option<String>,
+
+    /// The client id of an OAuth app at GitHub.
+    #[arg(long)]
+    pub github_client_id: Option<String>,
+
+    /// GitHub's secret of that app.
+    #[arg(long)]
+    pub github_client_secret: Option<Secret>,
+
+    /// Where GitHub is: one of your own, perhaps.
+    #[arg(long, value_parser = endpoint, default_value = "https://github.com")]
+    pub github_url: String,
+
+    /// Where GitHub's API is.
+    #[arg(long, value_parser = endpoint, default_value = "https://api.github.com")]
+    pub github_api_url: String,
 
     /// Any other issuer with OpenID discovery (Replit: https://replit.com/oidc). Exactly as its tokens write it.
     #[arg(long, value_parser = endpoint)]
@@ -86,7 +103,37 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn check(&self, problems: &mut Vec<Problem>) {
+    pub fn check(
+        &self,
+        production: bool,
+        problems: &mut Vec<Problem>,
+    ) {
+        let clients = [
+            ("GOOGLE_CLIENT_ID", self.google_client_id.as_slice()),
+            ("APPLE_CLIENT_ID", self.apple_client_id.as_slice()),
+            ("GITHUB_CLIENT_ID", self.github_client_id.as_slice()),
+            ("REPL_ID", self.repl_id.as_slice()),
+        ];
+        for (variable, ids) in clients {
+            if production && ids.iter().any(|id| id == DEVELOPMENT_CLIENT) {
+                problems.push(Problem::new(
+                    variable,
+                    "is the client of the simulated provider, which believes anyone",
+                    "Copy the client id that the provider gave you.",
+                ));
+            }
+        }
+        let github = [
+            ("GITHUB_CLIENT_ID", self.github_client_id.is_some()),
+            ("GITHUB_CLIENT_SECRET", self.github_client_secret.is_some()),
+        ];
+        if let [(one, true), (other, false)] | [(other, false), (one, true)] = github {
+            problems.push(Problem::new(
+                one,
+                format!("is set without {other}"),
+                "Copy both of the OAuth app at GitHub.",
+            ));
+        }
         // The other way round is how every program on Replit starts.
         if self.issuer_url.is_some() && self.repl_id.is_none() {
             problems.push(Problem::new(
@@ -100,6 +147,13 @@ impl Config {
                 "SUPABASE_JWT_SECRET",
                 "is set without SUPABASE_URL",
                 "Set SUPABASE_URL too: tokens are taken from one project alone.",
+            ));
+        }
+        if let Some(Err(why)) = self.apple_private_key.as_ref().map(apple::signing_key) {
+            problems.push(Problem::new(
+                "APPLE_PRIVATE_KEY",
+                format!("cannot be used: {why}"),
+                "Write the text of the .p8 file that Apple gave, or name the file in APPLE_PRIVATE_KEY_FILE.",
             ));
         }
         let key = [
@@ -118,6 +172,11 @@ impl Config {
         }
     }
 }
+
+/// What we are called by the simulated providers.
+pub const DEVELOPMENT_CLIENT: &str = "plinth-development";
+/// Who issues Apple's tokens, unless another stands in.
+pub const APPLE: &str = "https://appleid.apple.com";
 
 /// https, or a stand-in on this machine; as it was written, since issuers are compared exactly.
 fn endpoint(text: &str) -> Result<String, String> {
@@ -187,6 +246,11 @@ impl Provider {
     pub fn issuer(&self) -> &str {
         self.issuers.first().map_or("", String::as_str)
     }
+
+    /// Whether a browser can be sent there, and what it brings back exchanged.
+    pub fn takes_browsers(&self, config: &Config) -> bool {
+        self.signs_in && (self.name != "apple" || apple::is_configured(config))
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -196,6 +260,7 @@ pub fn all(config: &Config) -> Vec<Provider> {
     [
         google(config),
         apple(config),
+        github(config),
         oidc(config),
         firebase(config),
     ]
@@ -228,7 +293,7 @@ fn google(config: &Config) -> Option<Provider> {
 
 fn apple(config: &Config) -> Option<Provider> {
     let mut issuers = vec![config.apple_issuer.clone()];
-    if config.apple_issuer == "https://appleid.apple.com" {
+    if config.apple_issuer == APPLE {
         // Seen in tokens too: <https://github.com/supabase/auth/blob/master/internal/api/provider/apple.go>.
         issuers.push("https://account.apple.com".into());
     }
@@ -244,6 +309,22 @@ fn apple(config: &Config) -> Option<Provider> {
         max_age: Some(HOUR),
         signs_in: true,
         client_secret: None,
+    })
+}
+
+/// It issues no tokens: there is no algorithm in which one would be taken.
+fn github(config: &Config) -> Option<Provider> {
+    let url = config.github_url.trim_end_matches('/');
+    Some(Provider {
+        name: "github",
+        issuers: vec![url.to_owned(), format!("{url}/login/oauth")],
+        audiences: vec![config.github_client_id.clone()?],
+        algorithms: &[],
+        signed: Signed::ByKeysAt(None),
+        authority: Authority::None,
+        max_age: None,
+        signs_in: true,
+        client_secret: config.github_client_secret.clone(),
     })
 }
 

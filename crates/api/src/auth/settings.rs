@@ -1,3 +1,4 @@
+use super::providers::Provider;
 use crate::{App, extract::Json};
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -13,14 +14,26 @@ pub fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(get, path = "/auth/v1/settings", tag = "sign-in", security(()), responses((status = 200, body = Value)))]
 async fn settings(State(app): State<App>) -> Json<Value> {
     let auth = &app.config.auth;
+    let mut external =
+        json!({"email": true, "phone": false, "anonymous_users": auth.auth_anonymous});
+    for name in ["google", "apple", "github", "oidc"] {
+        external[name] = app.issuers.named(name).is_some().into();
+    }
+    let issuer = app.issuers.named("replit");
+    external["replit"] = issuer.is_some_and(is_replit).into();
     Json(json!({
-        "external": {"email": true, "phone": false, "anonymous_users": auth.auth_anonymous},
+        "external": external,
         "disable_signup": !auth.auth_signup,
         "mailer_autoconfirm": auth.autoconfirms(app.config.is_production()),
         "phone_autoconfirm": false,
         "sms_provider": "",
         "saml_enabled": false,
     }))
+}
+
+/// Whether the issuer that is configured is Replit, or stands in for it.
+fn is_replit(issuer: &Provider) -> bool {
+    issuer.issuer().contains("replit")
 }
 
 /// That sign-in answers, in GoTrue's words.

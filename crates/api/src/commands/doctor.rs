@@ -1,5 +1,11 @@
 use super::{DONE, FAILED, warn};
-use crate::{config::Checked, limit::Limits, mail::Mailer};
+use crate::{
+    app::Clock,
+    auth::{jwks::Issuers, providers::Provider},
+    config::Checked,
+    limit::Limits,
+    mail::Mailer,
+};
 use db::{Db, Pooling};
 use std::time::Duration;
 
@@ -53,6 +59,25 @@ pub async fn run(checked: Checked) -> u8 {
         ),
         Err(error) => say("mail", Err(error.to_string())),
     }
+    match Issuers::new(&config.auth.providers) {
+        Ok(issuers) if issuers.providers.is_empty() => println!(
+            "– {:<12}{}",
+            "providers",
+            if config.is_production() {
+                "not configured"
+            } else {
+                "simulated"
+            }
+        ),
+        Ok(issuers) => {
+            // GitHub publishes no keys: it is asked when somebody comes by it.
+            let publish = |provider: &&Provider| !provider.algorithms.is_empty();
+            for provider in issuers.providers.iter().filter(publish) {
+                say(provider.name, within(issuer(&issuers, provider)).await);
+            }
+        }
+        Err(error) => say("providers", Err(error.to_string())),
+    }
     if failed { FAILED } else { DONE }
 }
 
@@ -102,13 +127,20 @@ async fn database(config: &crate::Config) -> Result<String, String> {
 }
 
 async fn redis(config: &crate::Config) -> Result<String, String> {
-    let limits = Limits::new(config, crate::app::Clock::system())
+    let limits = Limits::new(config, Clock::system())
         .await
         .map_err(|e| format!("{e:#}"))?;
     match limits.redis_answers().await {
         Some(true) => Ok("answers".into()),
         _ => Err("does not answer. Check REDIS_URL and whether this machine may reach it".into()),
     }
+}
+
+async fn issuer(issuers: &Issuers, provider: &Provider) -> Result<String, String> {
+    let found = issuers.answers(provider, Clock::system().now()).await;
+    found
+        .map(|keys| format!("keys at {keys}"))
+        .map_err(|e| format!("{e:#}. Check its variables, and whether this machine may reach it"))
 }
 
 async fn llm(config: &crate::Config) -> Result<String, String> {

@@ -203,6 +203,8 @@ pub fn prepare_secret(config: &mut Config) -> anyhow::Result<()> {
 /// The simulated world, as far as this configuration needs it.
 struct World {
     simulated: Simulated,
+    /// To sign in with, by name.
+    providers: Vec<&'static str>,
     #[cfg(feature = "sim")]
     world: sim::World,
 }
@@ -216,18 +218,23 @@ impl World {
     async fn start(_: &mut Config) -> anyhow::Result<Self> {
         Ok(Self {
             simulated: Simulated::default(),
+            providers: vec![],
         })
     }
 
     /// Points every real client whose service is not configured at its stand-in.
     #[cfg(feature = "sim")]
     async fn start(config: &mut Config) -> anyhow::Result<Self> {
-        use crate::billing::{DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_SECRET};
+        use crate::{
+            auth::simulated,
+            billing::{DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_SECRET},
+        };
         let billing = &mut config.billing;
-        let simulated = Simulated {
+        let mut simulated = Simulated {
             llm: config.chat.openai_api_key.is_none(),
             mail: config.mail.smtp_url.is_none() && config.mail.sendgrid_api_key.is_none(),
             payments: billing.stripe_webhook_secret.is_empty() && !billing.takes_revenuecat(),
+            providers: false,
         };
         if billing.stripe_webhook_secret.is_empty() {
             billing.stripe_webhook_secret = vec![DEVELOPMENT_STRIPE_SECRET.to_owned().into()];
@@ -265,7 +272,13 @@ impl World {
         if simulated.mail {
             config.mail.smtp_url = Some(world.smtp_url().into());
         }
-        Ok(Self { simulated, world })
+        let providers = simulated::stand_in(&mut config.auth.providers, world.oidc())?;
+        simulated.providers = !providers.is_empty();
+        Ok(Self {
+            simulated,
+            providers,
+            world,
+        })
     }
 
     #[cfg(feature = "sim")]
@@ -312,11 +325,14 @@ fn announce(app: &App, role: Role, address: SocketAddr, world: Option<&World>) {
         llm,
         mail,
         payments,
+        providers,
     } = app.simulated;
+    let sign_in = format!("sign-in with {}", world.providers.join(", "));
     let parts = [
         (llm, "the language model"),
         (mail, "mail"),
         (payments, "Stripe and RevenueCat"),
+        (providers, &sign_in),
     ];
     let simulated: Vec<_> = parts
         .into_iter()
@@ -328,7 +344,7 @@ fn announce(app: &App, role: Role, address: SocketAddr, world: Option<&World>) {
         if simulated.is_empty() {
             "nothing".into()
         } else {
-            simulated.join(", ")
+            simulated.join("; ")
         },
     ));
     println!("\n  Plinth {}\n", core.app_version);

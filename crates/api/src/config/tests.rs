@@ -456,6 +456,42 @@ fn production_takes_no_simulated_part() {
         refused(&production(&[("STRIPE_SECRET_KEY", "sk_live_1")])),
         ["STRIPE_WEBHOOK_SECRET"]
     );
+    let simulated = crate::auth::providers::DEVELOPMENT_CLIENT;
+    for name in [
+        "GOOGLE_CLIENT_ID",
+        "APPLE_CLIENT_ID",
+        "GITHUB_CLIENT_ID",
+        "REPL_ID",
+    ] {
+        let variables = [(name, simulated), ("GITHUB_CLIENT_SECRET", "secret")];
+        let variables = &variables[..if name.starts_with("GITHUB") { 2 } else { 1 }];
+        assert_eq!(refused(&production(variables)), [name]);
+        assert!(refused(variables).is_empty(), "{name} in development");
+    }
+}
+
+#[test]
+fn a_provider_is_named_as_a_whole() {
+    for (name, value) in [
+        ("GITHUB_CLIENT_ID", "1"),
+        ("GITHUB_CLIENT_SECRET", "1"),
+        ("ISSUER_URL", "https://replit.com/oidc"),
+        ("APPLE_KEY_ID", "1"),
+    ] {
+        assert_eq!(refused(&[(name, value)]), [name]);
+    }
+    let key = |text: &'static str| {
+        [
+            ("APPLE_TEAM_ID", "1"),
+            ("APPLE_KEY_ID", "1"),
+            ("APPLE_PRIVATE_KEY", text),
+        ]
+    };
+    let kind = ["PRIVATE", "KEY"].join(" ");
+    let der = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgZZZZ";
+    let pem = format!("-----BEGIN {kind}-----\n{der}");
+    assert_eq!(refused(&key("-----BEGIN")), ["APPLE_PRIVATE_KEY"]);
+    assert_eq!(refused(&key(pem.leak())), ["APPLE_PRIVATE_KEY"], "cut off");
 }
 
 #[test]

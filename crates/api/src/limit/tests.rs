@@ -50,6 +50,7 @@ fn the_table_is_what_the_contract_says() {
             "sign_in_account 5/900",
             "sign_in_pair 5/60",
             "id_token 30/60",
+            "oauth 60/60",
             "sign_up 10/3600",
             "mail 3/3600",
             "mail_spacing 1/60",

@@ -4,6 +4,7 @@ use crate::{
         id_token::{Besides, Claims, Refused, verify},
         jwks::Issuers,
         providers::{Authority, Provider, Signed},
+        user as account,
     },
     testing::START,
 };
@@ -234,6 +235,26 @@ fn a_name_is_one_line_of_text_and_a_picture_a_link() {
     .unwrap();
     assert_eq!(claims.name.map(|name| name.chars().count()), Some(200));
     assert_eq!(claims.picture, None);
+}
+
+#[test]
+fn userinfo_says_what_a_token_leaves_out_and_nothing_of_somebody_else() {
+    let claims = || read(&without("email")).unwrap();
+    let said = json!({"sub": "1", "email": "Ada@gmail.com", "email_verified": true, "name": "Another", "picture": "https://example.com/a.png"});
+
+    let whole = claims().besides(&google(), &said);
+    assert_eq!(whole.email.as_deref(), Some("ada@gmail.com"));
+    assert!(whole.email_verified && whole.authoritative);
+    assert_eq!(
+        whole.name.as_deref(),
+        Some("Ada Lovelace"),
+        "what is signed stays"
+    );
+    assert_eq!(whole.picture.as_deref(), Some("https://example.com/a.png"));
+    for sub in [json!("2"), Value::Null, json!(1)] {
+        let other = account::merged(said.clone(), json!({"sub": sub}));
+        assert_eq!(claims().besides(&google(), &other), claims(), "{sub}");
+    }
 }
 
 #[test]

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 mod access;
 mod admin;
+mod apple;
 mod authenticator;
 mod bootstrap;
 mod chain;
+mod browser;
 mod codes;
 mod cookies;
 mod deletion;
@@ -44,6 +46,8 @@ mod sessions;
 mod signup;
 mod user;
 mod verify;
+mod web;
+mod web_links;
 mod webauthn;
 
 /// Sign-ups have to confirm their address.

@@ -1,0 +1,216 @@
+//! What Apple gives, and is given back when somebody leaves.
+use super::*;
+use crate::auth::providers::DEVELOPMENT_CLIENT;
+use crate::testing::Engine;
+use sim::oidc::Revoked;
+
+const APP: &str = "com.example.app";
+
+impl Test {
+    async fn at_apple(&self, email: &str) -> Person {
+        Person::of(&self.sign_in_at("apple", email).await.json())
+    }
+
+    /// With these clients of Apple's, the first of which is the web's.
+    async fn with_apple_clients(engine: Engine, clients: &str) -> Self {
+        let mut test = Self::new(engine).await;
+        let mut config = test.app.config.clone();
+        config.auth.providers.apple_client_id = clients.split(',').map(String::from).collect();
+        let (db, clock) = (test.app.db.clone(), test.app.clock.clone());
+        test.app = crate::App::new(config, db, test.app.simulated, clock)
+            .await
+            .unwrap();
+        test.router = crate::router(&test.app);
+        test
+    }
+
+    /// Tokens that are still to be given back.
+    async fn waiting(&self) -> usize {
+        let jobs = db::jobs::unfinished(&self.app.db, crate::auth::apple::REVOKE).await;
+        jobs.unwrap().len()
+    }
+
+    async fn leave(&self, person: &Person, body: Value) -> Answer {
+        self.call(Method::DELETE, &person.token, USER, body).await
+    }
+}
+
+/// Who gave what back.
+fn whose(revoked: &[Revoked]) -> Vec<(&str, &str)> {
+    revoked
+        .iter()
+        .map(|one| (one.provider.as_str(), one.client_id.as_str()))
+        .collect()
+}
+
+both_engines! {
+    /// Invariant 71, of Apple.
+    async fn invariant_71_what_apple_gave_is_given_back_when_its_user_leaves(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        let ben = test.at_apple("ben@example.com").await;
+
+        assert_eq!(test.leave(&ada, json!({})).await.status, 204);
+
+        assert_eq!(test.get(&ada.token, USER).await.refusal(), refused(403, "session_not_found"), "at once");
+        assert_eq!(test.rows("identities").await, 1, "freed");
+        assert_eq!(test.world.oidc().revoked(), [], "not on the way of the request");
+        test.work().await;
+        let revoked = test.world.oidc().revoked();
+        assert_eq!(whose(&revoked), [("apple", DEVELOPMENT_CLIENT)]);
+        assert!(revoked[0].token.starts_with("rt_"), "what renews, not what runs out: {revoked:?}");
+        assert_eq!(test.get(&ben.token, USER).await.status, 200);
+        let anew = test.at_apple("ada@example.com").await;
+        assert_ne!(anew.id, ada.id);
+    }
+
+    /// Invariant 71: what fails is tried again, and another time.
+    async fn invariant_71_a_token_is_given_back_when_apple_answers_again(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        assert_eq!(test.leave(&ada, json!({})).await.status, 204);
+        test.world.oidc().fail(2);
+
+        test.work().await;
+        assert_eq!((test.world.oidc().revoked(), test.waiting().await), (vec![], 1));
+        test.later(Duration::from_secs(13));
+        test.work().await;
+        assert_eq!((test.world.oidc().revoked(), test.waiting().await), (vec![], 1));
+        test.later(Duration::from_secs(73));
+        test.work().await;
+
+        assert_eq!(test.world.oidc().revoked().len(), 1);
+        assert_eq!(test.waiting().await, 0);
+    }
+
+    /// Invariant 71: Apple says 200 of what is no good already, and it is not asked again.
+    async fn invariant_71_a_token_that_is_no_good_any_more_is_done_with(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, again) = (test.at_apple("ada@example.com").await, test.at_apple("ada@example.com").await);
+        assert_eq!(ada.id, again.id);
+        assert_eq!(test.leave(&again, json!({})).await.status, 204);
+        test.work().await;
+
+        let job = json!({"client_id": DEVELOPMENT_CLIENT, "token": "AAAA"});
+        let unreadable = crate::auth::apple::revoke(&test.app, &job).await;
+
+        assert_eq!((test.world.oidc().revoked().len(), test.waiting().await), (1, 0));
+        assert!(unreadable.unwrap_err().to_string().contains("JWT_SECRET"));
+    }
+
+    async fn who_brought_no_token_leaves_all_the_same(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        db::testing::execute(&test.app.db, "update identities set refresh_token = null").await.unwrap();
+
+        assert_eq!(test.leave(&ada, json!({})).await.status, 204);
+
+        test.work().await;
+        assert_eq!((test.world.oidc().revoked(), test.rows("users").await), (vec![], 0));
+    }
+
+    async fn an_app_brings_a_code_to_leave_with(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        db::testing::execute(&test.app.db, "update identities set refresh_token = null").await.unwrap();
+        let code = test.world.oidc().authorization_code("apple", DEVELOPMENT_CLIENT, "ada@example.com");
+
+        assert_eq!(test.leave(&ada, json!({"authorization_code": code})).await.status, 204);
+        test.work().await;
+
+        assert_eq!(whose(&test.world.oidc().revoked()), [("apple", DEVELOPMENT_CLIENT)]);
+    }
+
+    async fn a_code_of_somebody_else_or_none_at_all_keeps_nobody_from_leaving(engine: Engine) {
+        let test = Test::new(engine).await;
+        for code in ["invented", &test.world.oidc().authorization_code("apple", DEVELOPMENT_CLIENT, "ben@example.com")] {
+            let ada = test.at_apple("ada@example.com").await;
+            db::testing::execute(&test.app.db, "update identities set refresh_token = null").await.unwrap();
+            assert_eq!(test.leave(&ada, json!({"authorization_code": code})).await.status, 204);
+            test.work().await;
+            assert_eq!(test.world.oidc().revoked(), [], "nothing of theirs");
+        }
+        let ada = test.at_apple("ada@example.com").await;
+        assert_eq!(test.leave(&ada, json!({"authorization_code": 1})).await.refusal(), refused(400, "validation_failed"));
+        assert_eq!(test.get(&ada.token, USER).await.status, 200);
+    }
+
+    /// Invariant 71: the client that it is given back as is the one that it was given to, an app's here.
+    async fn invariant_71_what_an_app_brought_is_given_back_as_that_app(engine: Engine) {
+        let clients = format!("{DEVELOPMENT_CLIENT},{APP}");
+        let test = Test::with_apple_clients(engine, &clients).await;
+        let oidc = test.world.oidc();
+        let by_app = async |client: &str, email: &str, code: &str| {
+            let token = oidc.id_token("apple", client, None, email);
+            test.post("", "/auth/apple", json!({"id_token": token, "authorization_code": code})).await
+        };
+
+        let code = oidc.authorization_code("apple", APP, "ada@example.com");
+        let ada = Person::of(&by_app(APP, "ada@example.com", &code).await.json());
+        let not_hers = oidc.authorization_code("apple", APP, "ada@example.com");
+        let ben = Person::of(&by_app(APP, "ben@example.com", &not_hers).await.json());
+        let dan = Person::of(&by_app(APP, "dan@example.com", "invented").await.json());
+        for person in [&ada, &ben, &dan] {
+            assert_eq!(test.leave(person, json!({})).await.status, 204);
+        }
+        test.work().await;
+
+        assert_eq!(whose(&oidc.revoked()), [("apple", APP)], "hers alone");
+    }
+
+    async fn an_identity_that_is_unlinked_is_given_back_too(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        let ids = test.get(&ada.token, USER).await.json()["identities"][0]["identity_id"].clone();
+        let password = json!({"password": PASSWORD});
+        assert_eq!(test.call(Method::PUT, &ada.token, USER, password).await.status, 200);
+        let other = test.sign_in_at("google", "ada@example.com").await;
+        assert_eq!(other.status, 200, "{}", other.text());
+
+        let path = format!("/auth/v1/user/identities/{}", ids.as_str().unwrap());
+        assert_eq!(test.call(Method::DELETE, &ada.token, &path, json!({})).await.status, 200);
+        test.work().await;
+
+        assert_eq!(whose(&test.world.oidc().revoked()), [("apple", DEVELOPMENT_CLIENT)]);
+    }
+
+    async fn what_apple_gave_is_kept_sealed(engine: Engine) {
+        let test = Test::new(engine).await;
+        let answer = test.sign_in_at("apple", "ada@example.com").await.json();
+        let token = answer["provider_refresh_token"].as_str().unwrap();
+        let ada = Person::of(&answer);
+        let mut tx = test.app.db.begin().await.unwrap();
+        let kept = db::identities::revocable(&mut tx, ada.id.parse().unwrap(), "apple").await.unwrap().remove(0);
+        drop(tx);
+        assert!(!String::from_utf8_lossy(&kept.refresh_token.unwrap()).contains(token));
+        assert_eq!(kept.client_id.as_deref(), Some(DEVELOPMENT_CLIENT));
+
+        test.leave(&ada, json!({})).await;
+        let waiting = db::jobs::unfinished(&test.app.db, crate::auth::apple::REVOKE).await.unwrap();
+        assert!(!format!("{waiting:?}").contains(token));
+    }
+}
+
+#[tokio::test]
+async fn apples_secret_is_ours_for_five_minutes() {
+    let test = Test::new(Engine::Sqlite).await;
+    let provider = test.app.issuers.named("apple").unwrap();
+
+    let secret = crate::auth::apple::client_secret(&test.app, provider, APP).unwrap();
+
+    let header = jsonwebtoken::decode_header(&secret).unwrap();
+    let claims = access::claims(&secret);
+    assert_eq!(
+        (header.alg, header.kid.as_deref()),
+        (jsonwebtoken::Algorithm::ES256, Some(DEVELOPMENT_CLIENT))
+    );
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        300
+    );
+    assert_eq!(
+        (&claims["sub"], &claims["iss"]),
+        (&json!(APP), &json!(DEVELOPMENT_CLIENT))
+    );
+    assert_eq!(claims["aud"], json!(test.world.oidc().issuer("apple")));
+}

@@ -1,0 +1,1 @@
+alter table auth_codes drop column link;
