@@ -123,6 +123,8 @@ pub enum Error {
     BadOauthState,
     #[error("{0}")]
     BadOauthCallback(&'static str),
+    #[error("The notification is not the provider's, not for this app, or was delivered before.")]
+    InvalidNotification,
     #[error("Manual linking is disabled")]
     ManualLinkingDisabled,
     #[error("Identity doesn't exist")]
@@ -485,6 +487,11 @@ impl Error {
                 S::BAD_REQUEST,
                 "bad_oauth_callback",
                 "Bad answer of a provider",
+            ),
+            (Self::InvalidNotification, _) => Kind(
+                S::BAD_REQUEST,
+                "invalid_notification",
+                "Invalid notification",
             ),
             (Self::ManualLinkingDisabled, _) => Kind(
                 S::NOT_FOUND,

@@ -81,6 +81,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
         "/auth/v1/admin/users/{id}/factors/{factor}",
         Admin,
     ),
+    ("post", "/auth/v1/apple/notifications", Anyone),
     ("get", "/auth/v1/authorize", Anyone),
     ("get", "/auth/v1/callback", Anyone),
     ("post", "/auth/v1/callback", Anyone),

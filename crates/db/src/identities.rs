@@ -27,4 +27,9 @@ sql! {
     pub fn kept_of(tx: &mut Tx, id: Uuid) -> Option<Kept> {
         "select {columns} from identities where id = $id"
     }
+
+    /// Forgets what was given: it is good for nothing any more.
+    pub fn forget_token(tx: &mut Tx, id: Uuid) {
+        "update identities set refresh_token = null where id = $id"
+    }
 }

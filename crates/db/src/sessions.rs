@@ -187,6 +187,12 @@ sql! {
          where user_id = $user and revoked_at is null and ($keep is null or id <> $keep)"
     }
 
+    /// Ends a user's sessions that a provider's word opened.
+    pub fn revoke_of_providers(tx: &mut Tx, user: Uuid, reason: &str, now: Timestamp) -> u64 {
+        "update sessions set revoked_at = $now, revoke_reason = $reason
+         where user_id = $user and revoked_at is null and {postgres: amr::text}{sqlite: amr} like '%\"oauth\"%'"
+    }
+
     /// Forgets a user's sessions, where from and with what too.
     pub fn delete_of_user(tx: &mut Tx, user: Uuid) -> u64 {
         "delete from sessions where user_id = $user"

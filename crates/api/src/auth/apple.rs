@@ -131,6 +131,7 @@ impl Revocation {
 
 /// Somebody leaves: once that is committed, what Apple gave us for their sign-ins is given back.
 pub async fn leave(tx: &mut Tx, user: Uuid, now: Timestamp) -> db::Result<()> {
+    db::muted_addresses::forget_of_user(tx, user).await?;
     for identity in db::identities::revocable(tx, user, "apple").await? {
         give_back_kept(tx, identity, now).await?;
     }

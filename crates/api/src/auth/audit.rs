@@ -103,6 +103,26 @@ pub async fn by_operator(
     db::audit::record(tx, event, now).await
 }
 
+/// Something was done to an account that neither its user nor an admin did.
+pub async fn by_system(
+    tx: &mut Tx,
+    client: &Client,
+    action: &str,
+    user: Uuid,
+    detail: Value,
+    now: Timestamp,
+) -> db::Result<()> {
+    let event = NewEvent {
+        subject: Some(user),
+        actor_kind: "system",
+        detail,
+        ip: None,
+        user_agent: None,
+        ..event(client, action, true)
+    };
+    db::audit::record(tx, event, now).await
+}
+
 fn of_admin<'a>(
     event: NewEvent<'a>,
     admin: &Admin,

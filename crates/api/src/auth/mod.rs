@@ -11,6 +11,7 @@ pub mod access;
 pub mod admin;
 mod adopt;
 pub mod apple;
+mod apple_notifications;
 pub mod audit;
 mod authorize;
 mod callback;
@@ -83,6 +84,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(native::routes())
         .merge(authorize::routes())
         .merge(callback::routes())
+        .merge(apple_notifications::routes())
         .merge(user::routes())
         .merge(identities::routes())
         .merge(leave::routes())

@@ -242,6 +242,11 @@ pub async fn send(app: &App, job: &Job) -> anyhow::Result<()> {
     let draft = job.payload.0.clone();
     let draft: Draft = serde_json::from_value(draft).context("the job holds no mail")?;
     let kind = draft.kind.clone();
+    let muted = db::muted_addresses::since(&app.db, &draft.to).await?;
+    if muted.is_some() {
+        metrics::counter!("emails_total", "template" => kind, "outcome" => "muted").increment(1);
+        return Ok(());
+    }
     let sent = app.mailer.deliver(app, job.id, draft).await;
     let outcome = if sent.is_ok() { "sent" } else { "failed" };
     metrics::counter!("emails_total", "template" => kind, "outcome" => outcome).increment(1);

@@ -1,10 +1,11 @@
-//! What Apple gives, and is given back when somebody leaves.
+//! What Apple gives, is given back when somebody leaves, and tells of them meanwhile.
 use super::*;
 use crate::auth::providers::DEVELOPMENT_CLIENT;
 use crate::testing::Engine;
 use sim::oidc::Revoked;
 
 const APP: &str = "com.example.app";
+const NOTIFICATIONS: &str = "/auth/v1/apple/notifications";
 
 impl Test {
     async fn at_apple(&self, email: &str) -> Person {
@@ -32,6 +33,28 @@ impl Test {
 
     async fn leave(&self, person: &Person, body: Value) -> Answer {
         self.call(Method::DELETE, &person.token, USER, body).await
+    }
+
+    /// Apple's subject of this person.
+    fn apples(&self, email: &str) -> String {
+        let token = self
+            .world
+            .oidc()
+            .id_token("apple", DEVELOPMENT_CLIENT, None, email);
+        access::claims(&token)["sub"].as_str().unwrap().to_owned()
+    }
+
+    /// What Apple tells, in its words.
+    fn notification(&self, jti: &str, event: Value) -> Value {
+        json!({
+            "iss": self.world.oidc().issuer("apple"), "aud": DEVELOPMENT_CLIENT, "iat": self.app.now().unix(), "jti": jti, "events": event.to_string(),
+        })
+    }
+
+    async fn tell(&self, claims: &Value) -> Answer {
+        let payload = self.world.oidc().sign(claims);
+        self.post("", NOTIFICATIONS, json!({"payload": payload}))
+            .await
     }
 }
 
@@ -188,6 +211,103 @@ both_engines! {
         test.leave(&ada, json!({})).await;
         let waiting = db::jobs::unfinished(&test.app.db, crate::auth::apple::REVOKE).await.unwrap();
         assert!(!format!("{waiting:?}").contains(token));
+    }
+
+    /// Invariant 72: what is not Apple's, not for us, or not the first changes nothing.
+    async fn invariant_72_a_notification_is_believed_once_and_from_apple_alone(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.at_apple("ada@example.com").await;
+        let event = json!({"type": "consent-revoked", "sub": test.apples("ada@example.com"), "event_time": 1});
+        let good = test.notification("n-1", event);
+        let with = |name: &str, value: Value| account::merged(good.clone(), json!({name: value}));
+        let signed = test.world.oidc().sign(&good);
+        let (_, other_signature) = test.world.oidc().sign(&with("jti", json!("n-2"))).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let forged = format!("{}.{other_signature}", signed.rsplit_once('.').unwrap().0);
+
+        for claims in [
+            with("aud", json!("com.another.app")), with("aud", Value::Null), with("iss", json!("https://appleid.apple.com")), with("iss", Value::Null),
+            with("iat", json!(test.app.now().unix() - 31 * 86_400)), with("iat", json!(test.app.now().unix() + 61)), with("exp", json!(test.app.now().unix())),
+            with("jti", Value::Null), with("events", json!("[]")), with("events", json!("not JSON")), with("events", Value::Null),
+        ] {
+            assert_eq!(test.tell(&claims).await.refusal(), refused(400, "invalid_notification"), "{claims}");
+        }
+        for payload in [forged, "x".into(), String::new(), "x".repeat(9000)] {
+            assert_eq!(test.post("", NOTIFICATIONS, json!({"payload": payload})).await.refusal(), refused(400, "invalid_notification"), "{payload}");
+        }
+        assert_eq!(test.get(&ada.token, USER).await.status, 200, "nothing of it happened");
+
+        assert_eq!(test.tell(&good).await.status, 200);
+        assert_eq!(test.get(&ada.token, USER).await.refusal(), refused(403, "session_not_found"));
+        let again = test.at_apple("ada@example.com").await;
+        assert_eq!(test.tell(&good).await.refusal(), refused(400, "invalid_notification"), "replayed");
+        assert_eq!(test.get(&again.token, USER).await.status, 200);
+    }
+
+    /// Invariant 72.
+    async fn invariant_72_a_consent_that_is_revoked_ends_the_sessions_it_opened(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, ben) = (test.at_apple("ada@example.com").await, test.at_apple("ben@example.com").await);
+        assert_eq!(test.call(Method::PUT, &ada.token, USER, json!({"password": PASSWORD})).await.status, 200);
+        let by_password = test.sign_in_again("ada@example.com").await;
+        let ada = test.at_apple("ada@example.com").await;
+
+        let event = json!({"type": "consent-revoked", "sub": test.apples("ada@example.com"), "event_time": 1});
+        assert_eq!(test.tell(&test.notification("n-1", event)).await.status, 200);
+
+        assert_eq!(test.get(&ada.token, USER).await.refusal(), refused(403, "session_not_found"));
+        assert_eq!(test.refresh(&ada.refresh_token).await.status, 400);
+        for person in [&by_password, &ben] {
+            assert_eq!(test.get(&person.token, USER).await.status, 200);
+        }
+        test.leave(&by_password, json!({})).await;
+        test.work().await;
+        assert_eq!(test.world.oidc().revoked(), [], "Apple has it back already");
+    }
+
+    /// Invariant 72.
+    async fn invariant_72_who_is_gone_at_apple_is_gone_here_unless_something_else_lets_them_in(engine: Engine) {
+        let test = Test::new(engine).await;
+        for (n, kind) in ["account-delete", "account-deleted"].into_iter().enumerate() {
+            let (gone, stays) = (format!("gone{n}@privaterelay.appleid.com"), format!("stays{n}@example.com"));
+            let (gone, stays) = (test.at_apple(&gone).await, test.at_apple(&stays).await);
+            for person in [&gone, &stays] {
+                let event = json!({"type": kind, "sub": test.apples(&person.email), "event_time": 1});
+                assert_eq!(test.tell(&test.notification(&person.id, event)).await.status, 200);
+                assert_eq!(test.get(&person.token, USER).await.refusal(), refused(403, "session_not_found"));
+            }
+            let key = test.service_key();
+            let user = async |person: &Person| test.get(&key, &format!("/auth/v1/admin/users/{}", person.id)).await;
+            assert_eq!(user(&gone).await.refusal(), refused(404, "user_not_found"), "{kind}");
+            assert_eq!(user(&stays).await.json()["identities"], json!([]), "a mailbox of their own lets them in");
+        }
+        let unknown = json!({"type": "account-delete", "sub": "nobody", "event_time": 1});
+        assert_eq!(test.tell(&test.notification("n", unknown)).await.status, 200);
+        let news = json!({"type": "something-new", "sub": "nobody", "event_time": 1});
+        assert_eq!(test.tell(&test.notification("m", news)).await.status, 200);
+    }
+
+    /// Invariant 72.
+    async fn invariant_72_a_relay_that_is_off_is_not_written_to_until_it_is_on(engine: Engine) {
+        let test = Test::new(engine).await;
+        let relay = "ada@privaterelay.appleid.com";
+        test.at_apple(relay).await;
+        let told = async |n: &str, kind: &str, email: &str| {
+            let event = json!({"type": kind, "sub": test.apples(relay), "email": email, "is_private_email": "true", "event_time": 1});
+            assert_eq!(test.tell(&test.notification(n, event)).await.status, 200);
+        };
+        let asked = async |email: &str| {
+            assert_eq!(test.post("", "/auth/v1/otp", json!({"email": email})).await.status, 200);
+            test.work().await;
+            test.world.mailbox().to(email).len()
+        };
+
+        assert_eq!(asked(relay).await, 1);
+        told("n-1", "email-disabled", relay).await;
+        assert_eq!(asked(relay).await, 1, "no more");
+        told("n-2", "email-enabled", relay).await;
+        assert_eq!(asked(relay).await, 2);
+        told("n-3", "email-disabled", "ben@example.com").await;
+        assert_eq!(asked("ben@example.com").await, 1, "Apple turns off relays alone");
     }
 }
 

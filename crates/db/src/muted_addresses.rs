@@ -1,0 +1,24 @@
+//! Addresses that are not written to: their owner turned the relay off.
+use crate::prelude::*;
+
+sql! {
+    /// Writes there no more.
+    pub fn mute(tx: &mut Tx, email: &str, now: Timestamp) {
+        "insert into muted_addresses (email, muted_at) values ($email, $now) on conflict (email) do nothing"
+    }
+
+    /// Writes there again.
+    pub fn unmute(tx: &mut Tx, email: &str) {
+        "delete from muted_addresses where email = $email"
+    }
+
+    /// Since when it is not written to; `None` when it is.
+    pub fn since(db: &Db, email: &str) -> Option<(Timestamp,)> {
+        "select muted_at from muted_addresses where email = $email"
+    }
+
+    /// Forgets the address of a user who goes.
+    pub fn forget_of_user(tx: &mut Tx, user: Uuid) {
+        "delete from muted_addresses where email = (select email from users where id = $user)"
+    }
+}
