@@ -27,7 +27,7 @@ pub enum Verb {
     Export {
         /// Their e-mail address or id
         user: String,
-        /// The file; `-` is standard output. Default: export-DATE.zip here
+        /// The file; `-` is standard output. Default: export-ID.zip here
         #[arg(long)]
         to: Option<PathBuf>,
         #[command(flatten)]
@@ -73,12 +73,17 @@ async fn perform(app: &App, verb: Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::Export { user, to, form } => {
             let user = find(app, &user).await?;
-            let to = to.unwrap_or_else(|| export::file_name(app).into());
+            let to = to.unwrap_or_else(|| format!("export-{}.zip", user.id).into());
             let bytes = save(app, user.clone(), &to).await?;
             let document = json!({"id": user.id, "file": to, "bytes": bytes});
-            match form.json {
-                true => eprintln!("{document}"),
-                false => eprintln!("{bytes} bytes in {}", to.display()),
+            let text = match form.json {
+                true => document.to_string(),
+                false => format!("{bytes} bytes in {}", to.display()),
+            };
+            match to.as_os_str() == "-" {
+                // The archive itself is there.
+                true => eprintln!("{text}"),
+                false => println!("{text}"),
             }
         }
         Verb::Delete { user, yes, form } => {

@@ -62,7 +62,7 @@ pub fn pieces(app: &App, user: User) -> Pieces {
 }
 
 /// What it is saved as.
-pub fn file_name(app: &App) -> String {
+fn file_name(app: &App) -> String {
     let day: String = app.now().to_string().chars().take(10).collect();
     format!("export-{day}.zip")
 }
