@@ -809,7 +809,6 @@ fn the_first_admins_password_is_nothing_that_others_guess() {
         "correct",
         "aaaaaaaaaaaaaaaaaaaa",
         "ada@example.com",
-        "temporary-until-monday",
         "Plinth-2026-Plinth",
     ] {
         assert_eq!(
@@ -830,6 +829,11 @@ fn the_first_admins_password_is_nothing_that_others_guess() {
     assert_eq!(
         warned(&[("ADMIN_EMAIL", "ada@example.com")]),
         ["ADMIN_EMAIL"]
+    );
+    assert_eq!(
+        refused(&production(&[("ADMIN_PASSWORD", "admin")])),
+        [] as [&str; 0],
+        "of nobody it is no password"
     );
     assert_eq!(warned(&[("ADMIN_PASSWORD", good)]), ["ADMIN_PASSWORD"]);
 }
