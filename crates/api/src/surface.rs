@@ -220,6 +220,7 @@ fn files_made_from_the_code_are_as_the_code_makes_them() {
     }
 }
 
+/// Invariant 78.
 #[test]
 fn the_table_says_of_every_operation_who_may_call_it() {
     let described: BTreeSet<_> = operations()
@@ -280,6 +281,44 @@ async fn who_is_no_admin_is_refused_as_the_table_says() {
     }
 }
 
+both_engines! {
+    /// Invariant 73.
+    async fn no_route_lets_an_admin_who_looks_as_a_user_change_anything(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ann, ben) = (test.sign_up_admin("ann@example.com").await, test.sign_up("ben@example.com").await);
+        test.post(&ben.token, "/api/chat", json!({"message": "Mine"})).await;
+        let path = format!("/api/admin/users/{}/impersonate", ben.id);
+        let looking = test.post(&ann.token, &path, json!({"reason": "a ticket"})).await.json();
+        let token = looking["access_token"].as_str().unwrap();
+        let schema = db::check::schema(&test.app.db).await.unwrap();
+        // A refused export stands in the log.
+        let tables: BTreeSet<_> = schema.iter().filter_map(|line| line.split(['.', ' ']).next()).filter(|table| !table.starts_with("audit_")).collect();
+        let rows = async || {
+            let mut rows = vec![];
+            for table in &tables {
+                rows.push((*table, db::testing::rows(&test.app.db, table).await.unwrap()));
+            }
+            rows
+        };
+        let before = rows().await;
+
+        for (method, route, caller) in WHO_MAY_CALL {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            if !matches!(caller, User | Admin) {
+                continue;
+            }
+            let answer = test.call(method.clone(), token, &fill(route), json!({})).await;
+            assert_eq!(answer.header("x-impersonated-by"), ann.id, "{method} {route}");
+            if method != Method::GET {
+                assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{method} {route}");
+            } else if *caller == Admin {
+                assert_eq!(answer.refusal(), (403, "not_admin".to_owned()), "{method} {route}");
+            }
+        }
+        assert_eq!(rows().await, before);
+    }
+}
+
 #[tokio::test]
 async fn without_a_token_everyone_is_answered_as_the_table_says() {
     let test = Test::new(Engine::Sqlite).await;
@@ -325,6 +364,7 @@ async fn forged(test: &Test, method: &Method, route: &str) -> u16 {
     answer.status.as_u16()
 }
 
+/// Invariant 79.
 #[tokio::test]
 async fn no_route_fails_at_a_body_that_is_not_json() {
     let test = Test::new(Engine::Sqlite).await;
@@ -355,6 +395,7 @@ async fn no_route_fails_at_a_body_that_is_not_json() {
 }
 
 both_engines! {
+    /// Invariant 79.
     async fn no_route_fails_at_json_of_another_shape(engine: Engine) {
         let test = Test::new(engine).await;
 
@@ -414,6 +455,7 @@ async fn every_route_refuses_other_methods_with_those_it_takes() {
     }
 }
 
+/// Invariant 79.
 #[tokio::test]
 async fn every_route_that_reads_json_refuses_what_does_not_say_it_is() {
     let test = Test::new(Engine::Sqlite).await;

@@ -17,6 +17,7 @@ mod chain;
 mod browser;
 mod codes;
 mod cookies;
+mod dangerous;
 mod deletion;
 mod email_change;
 mod export;
