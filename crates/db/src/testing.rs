@@ -214,6 +214,42 @@ pub async fn execute(db: &Db, sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// Every row of every table but these, as text: equal before and after what is to have changed nothing.
+pub async fn content(db: &Db, but: &[&str]) -> Result<Vec<String>> {
+    let schema = crate::check::schema(db).await?;
+    let mut columns: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+    for line in &schema {
+        let word = line.split(' ').next().unwrap_or_default();
+        if let Some((table, column)) = word.split_once('.')
+            && !but.contains(&table)
+            && !but.contains(&word)
+        {
+            columns.entry(table).or_default().push(column);
+        }
+    }
+    let mut rows = vec![];
+    for (table, columns) in columns {
+        let texts: Vec<_> = columns
+            .iter()
+            .map(|column| match &db.engine {
+                Engine::Postgres { .. } => format!("coalesce({column}::text, '')"),
+                Engine::Sqlite { .. } => format!("quote({column})"),
+            })
+            .collect();
+        let sql = format!(
+            "select '{table}: ' || {} from {table} order by 1",
+            texts.join(" || ', ' || ")
+        );
+        let sql = AssertSqlSafe(sql);
+        let of_table: Vec<(String,)> = match &db.engine {
+            Engine::Postgres { pool, .. } => sqlx::query_as(sql).fetch_all(pool).await?,
+            Engine::Sqlite { read, .. } => sqlx::query_as(sql).fetch_all(read).await?,
+        };
+        rows.extend(of_table.into_iter().map(|(row,)| row));
+    }
+    Ok(rows)
+}
+
 /// One test, two engines: `both_engines! { async fn name(db: Db) { … } }`.
 #[macro_export]
 macro_rules! both_engines {
