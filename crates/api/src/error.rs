@@ -136,6 +136,12 @@ pub enum Error {
     FactorNameConflict,
     #[error("Maximum number of factors reached, unenroll to continue")]
     TooManyFactors,
+    #[error("Recovery codes exist already; regenerate them to have others.")]
+    VerifiedFactorExists,
+    #[error("Recovery codes need another verified factor beside them.")]
+    RecoveryCodesSoleFactor,
+    #[error("Too many wrong recovery codes. Try again in {} s.", .retry_after.as_secs().max(1))]
+    RecoveryCodesLocked { retry_after: Duration },
     #[error("MFA challenge has expired or was answered; create a new challenge.")]
     ChallengeExpired,
     #[error("Invalid MFA code entered")]
@@ -335,6 +341,21 @@ impl Error {
                 S::UNPROCESSABLE_ENTITY,
                 "too_many_enrolled_mfa_factors",
                 "Too many factors",
+            ),
+            (Self::VerifiedFactorExists, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "mfa_verified_factor_exists",
+                "Recovery codes exist",
+            ),
+            (Self::RecoveryCodesSoleFactor, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "mfa_recovery_codes_sole_factor",
+                "No other factor",
+            ),
+            (Self::RecoveryCodesLocked { .. }, _) => Kind(
+                S::TOO_MANY_REQUESTS,
+                "mfa_recovery_codes_locked",
+                "Too many wrong codes",
             ),
             (Self::ChallengeExpired, _) => Kind(
                 S::UNPROCESSABLE_ENTITY,
@@ -585,6 +606,7 @@ impl Error {
             Self::RateLimited { retry_after }
             | Self::MailRateLimited { retry_after }
             | Self::FactorLocked { retry_after }
+            | Self::RecoveryCodesLocked { retry_after }
             | Self::LlmUnavailable { retry_after } => Some(*retry_after),
             Self::DatabaseUnavailable
             | Self::Busy

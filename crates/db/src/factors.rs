@@ -20,10 +20,18 @@ row! {
     }
 }
 
+/// The type of the factor that a user's recovery codes are together.
+pub const RECOVERY_CODE: &str = "recovery_code";
+
 impl Factor {
     /// Whether it was proved once, and counts from then on.
     pub fn is_verified(&self) -> bool {
         self.status == "verified"
+    }
+
+    /// Whether it stands in for others, and for nothing alone.
+    pub fn is_recovery_codes(&self) -> bool {
+        self.factor_type == RECOVERY_CODE
     }
 }
 
@@ -43,6 +51,11 @@ sql! {
         "select {columns} from mfa_factors where id = $id and user_id = $user {postgres: for update}"
     }
 
+    /// A user's recovery codes together, held against others until the transaction ends.
+    pub fn recovery_codes_locked(tx: &mut Tx, user: Uuid) -> Option<Factor> {
+        "select {columns} from mfa_factors where user_id = $user and factor_type = 'recovery_code' {postgres: for update}"
+    }
+
     /// Keeps a new factor. `false` when the user has one of this name, or of a kind there is one of.
     pub fn create(
         tx: &mut Tx, id: Uuid, user: Uuid, factor_type: &str, friendly_name: &str, status: &str,
@@ -60,6 +73,11 @@ sql! {
              failed_attempts = case when failed_attempts + 1 >= $max then 0 else failed_attempts + 1 end,
              updated_at = $now
          where id = $id"
+    }
+
+    /// Wrong answers so far are forgotten.
+    pub fn unlock(tx: &mut Tx, id: Uuid, now: Timestamp) {
+        "update mfa_factors set failed_attempts = 0, locked_until = null, updated_at = $now where id = $id"
     }
 
     /// A right answer; the first one makes the factor count. `step` is that of a TOTP code.
@@ -85,23 +103,31 @@ sql! {
         "delete from mfa_factors where user_id = $user"
     }
 
+    /// Forgets those of a user's factors that were added since.
+    pub fn delete_since(tx: &mut Tx, user: Uuid, since: Timestamp) -> u64 {
+        "delete from mfa_factors where user_id = $user and created_at >= $since"
+    }
+
     /// Forgets factors that were made before `before` and never proved.
     pub fn delete_unproved(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from mfa_factors where status = 'unverified' and created_at < $before"
     }
 
-    fn insert_challenge(tx: &mut Tx, id: Uuid, factor: Uuid, session: Uuid, expires_at: Timestamp, now: Timestamp) {
-        "insert into mfa_challenges (id, factor_id, session_id, expires_at, created_at)
-         values ($id, $factor, $session, $expires_at, $now)"
+    fn insert_challenge(
+        tx: &mut Tx, id: Uuid, factor: Uuid, session: Uuid, challenge: Option<&[u8]>, expires_at: Timestamp, now: Timestamp,
+    ) {
+        "insert into mfa_challenges (id, factor_id, session_id, challenge, expires_at, created_at)
+         values ($id, $factor, $session, $challenge, $expires_at, $now)"
     }
 
     fn note_challenge(tx: &mut Tx, factor: Uuid, now: Timestamp) {
         "update mfa_factors set last_challenged_at = $now where id = $factor"
     }
 
-    /// Whether this session was asked this about this factor, and has not answered.
-    pub fn is_open(tx: &mut Tx, challenge: Uuid, factor: Uuid, session: Uuid, now: Timestamp) -> Option<(Uuid,)> {
-        "select id from mfa_challenges
+    /// What this session was asked to sign, where something is signed, if it was asked this about this
+    /// factor and has not answered.
+    pub fn open(tx: &mut Tx, challenge: Uuid, factor: Uuid, session: Uuid, now: Timestamp) -> Option<(Option<Vec<u8>>,)> {
+        "select challenge from mfa_challenges
          where id = $challenge and factor_id = $factor and session_id = $session
            and answered_at is null and expires_at > $now"
     }
@@ -117,16 +143,17 @@ sql! {
     }
 }
 
-/// Asks a session about a factor.
+/// Asks a session about a factor; `challenge` is what an authenticator has to sign.
 pub async fn challenge(
     tx: &mut Tx,
     factor: Uuid,
     session: Uuid,
+    challenge: Option<&[u8]>,
     expires_at: Timestamp,
     now: Timestamp,
 ) -> Result<Uuid> {
     let id = Uuid::now_v7();
-    insert_challenge(tx, id, factor, session, expires_at, now).await?;
+    insert_challenge(tx, id, factor, session, challenge, expires_at, now).await?;
     note_challenge(tx, factor, now).await?;
     Ok(id)
 }

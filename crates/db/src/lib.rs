@@ -50,10 +50,12 @@ pub mod muted_addresses;
 pub mod oauth_flows;
 pub mod one_time_tokens;
 pub mod passkeys;
+pub mod recovery_codes;
 pub mod seen_tokens;
 pub mod sessions;
 pub mod usage;
 pub mod users;
+pub mod webauthn_factors;
 
 pub use engine::{Db, Options, PoolState, Tx};
 pub use error::{Error, Result};

@@ -78,6 +78,11 @@ sql! {
         "delete from webauthn_credentials where user_id = $user"
     }
 
+    /// Forgets those of a user's passkeys that were added since.
+    pub fn delete_since(tx: &mut Tx, user: Uuid, since: Timestamp) -> u64 {
+        "delete from webauthn_credentials where user_id = $user and created_at >= $since"
+    }
+
     /// Keeps a new challenge.
     pub fn ask(
         tx: &mut Tx, id: Uuid, user: Option<Uuid>, kind: &str, challenge: &[u8], expires_at: Timestamp, now: Timestamp,

@@ -176,6 +176,13 @@ sql! {
          where user_id = $user and revoked_at is null and aal = 'aal1'"
     }
 
+    /// Ends a user's sessions that saw a recovery code, all but `keep`.
+    pub fn revoke_by_recovery_code(tx: &mut Tx, user: Uuid, keep: Uuid, reason: &str, now: Timestamp) -> u64 {
+        "update sessions set revoked_at = $now, revoke_reason = $reason
+         where user_id = $user and revoked_at is null and id <> $keep
+           and cast(amr as text) like '%mfa/recovery_code%'"
+    }
+
     /// Ends one session. `false` when it had ended.
     pub fn revoke(tx: &mut Tx, id: Uuid, reason: &str, now: Timestamp) -> bool {
         "update sessions set revoked_at = $now, revoke_reason = $reason where id = $id and revoked_at is null"

@@ -323,6 +323,25 @@ pub async fn step_down(tx: &mut Tx, id: Uuid) -> Result<()> {
     Ok(db::sessions::step_down(tx, id, &db::Json(left)).await?)
 }
 
+/// Recovery codes do not count any more. Of the user's sessions this one stays, at aal1 where it saw
+/// nothing better.
+pub async fn forget_recovery_codes(
+    tx: &mut Tx,
+    user: Uuid,
+    own: Uuid,
+    now: Timestamp,
+) -> Result<()> {
+    db::sessions::revoke_by_recovery_code(tx, user, own, "recovery_codes_deleted", now).await?;
+    let session = db::sessions::locked(tx, own).await?;
+    let session = session.ok_or(Error::SessionEnded)?;
+    let all = session.amr.0.as_array().into_iter().flatten();
+    let mut methods = all.filter_map(|proof| proof["method"].as_str());
+    if !methods.any(|method| matches!(method, "totp" | "mfa/webauthn")) {
+        step_down(tx, own).await?;
+    }
+    Ok(())
+}
+
 /// How `amr` calls second factors.
 const SECOND_FACTORS: [&str; 3] = ["totp", "mfa/webauthn", "mfa/recovery_code"];
 

@@ -181,6 +181,19 @@ pub enum Mail {
     FactorRemoved {
         to: String,
     },
+    /// Recovery codes were made; earlier ones are worthless.
+    RecoveryCodesMade {
+        to: String,
+    },
+    /// A recovery code stood for a second factor, and so many are left.
+    RecoveryCodeUsed {
+        to: String,
+        remaining: i64,
+    },
+    /// There are no recovery codes any more.
+    RecoveryCodesRemoved {
+        to: String,
+    },
     /// They deleted their account.
     AccountDeleted {
         to: String,

@@ -1,6 +1,6 @@
-use super::CHALLENGE_TTL;
+use super::{CHALLENGE_TTL, webauthn};
 use crate::{
-    App, Result,
+    App, Error, Result,
     auth::{audit, session::Client},
     extract::{Auth, Json, Path},
     limit::Action,
@@ -18,6 +18,8 @@ pub struct Challenge {
     r#type: String,
     /// Seconds since 1970.
     expires_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webauthn: Option<webauthn::Question>,
 }
 
 /// Ask for a second factor. The answer goes to verify, from the same session.
@@ -35,8 +37,21 @@ pub async fn challenge(
     let mut tx = app.db.begin().await?;
     let factor = super::locked(&mut tx, id, &auth, now).await?;
     super::may_prove(&app, &auth, &factor)?;
+    if factor.is_recovery_codes() {
+        let problem = "is that of the recovery codes, which ask nothing";
+        return Err(Error::invalid("id", problem));
+    }
+    let to_sign = rand::random::<[u8; 32]>();
+    let (webauthn, to_sign) = match factor.factor_type == webauthn::TYPE {
+        true => {
+            let question = webauthn::ask(&app, &mut tx, &factor, &to_sign).await?;
+            (Some(question), Some(to_sign.as_slice()))
+        }
+        false => (None, None),
+    };
     let expires_at = now + CHALLENGE_TTL;
-    let challenge = db::factors::challenge(&mut tx, id, auth.session, expires_at, now).await?;
+    let (session, until) = (auth.session, expires_at);
+    let challenge = db::factors::challenge(&mut tx, id, session, to_sign, until, now).await?;
     let detail = json!({"factor": id, "challenge": challenge});
     audit::succeeded(
         &mut tx,
@@ -53,5 +68,6 @@ pub async fn challenge(
         id: challenge,
         r#type: factor.factor_type,
         expires_at: expires_at.unix(),
+        webauthn,
     }))
 }

@@ -1,4 +1,4 @@
-use super::{MAX_FACTORS, totp};
+use super::{MAX_FACTORS, short, totp, webauthn};
 use crate::{
     App, Error, Result,
     auth::{audit, session::Client, step_up},
@@ -6,6 +6,7 @@ use crate::{
     limit::Action,
 };
 use axum::extract::State;
+use db::users::User;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewFactor)]
 pub struct New {
-    /// `totp`.
+    /// `totp` or `webauthn`.
     factor_type: String,
     /// Up to 100 characters; no two of a user are the same.
     #[serde(default)]
@@ -28,9 +29,11 @@ pub struct New {
 #[schema(as = EnrolledFactor)]
 pub struct Enrolled {
     id: Uuid,
-    r#type: &'static str,
+    r#type: String,
     friendly_name: String,
-    totp: Totp,
+    /// Of an authenticator app; a key of WebAuthn is set up by its challenge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totp: Option<Totp>,
 }
 
 /// What an authenticator app is set up with. Shown once.
@@ -52,9 +55,11 @@ pub async fn enroll(
     client: Client,
     Json(new): Json<New>,
 ) -> Result<Json<Enrolled>> {
-    if new.factor_type != "totp" {
-        return Err(Error::invalid("factor_type", "has to be totp"));
-    }
+    let secret = match new.factor_type.as_str() {
+        "totp" => Some(rand::random::<[u8; 20]>()),
+        webauthn::TYPE => None,
+        _ => return Err(Error::invalid("factor_type", "has to be totp or webauthn")),
+    };
     let friendly_name = short("friendly_name", new.friendly_name)?;
     let issuer = short("issuer", new.issuer)?;
     step_up::demand(&app, &auth, &client, "factor_in_progress").await?;
@@ -63,8 +68,8 @@ pub async fn enroll(
         .await?;
 
     let (id, now) = (Uuid::now_v7(), app.now());
-    let secret = rand::random::<[u8; 20]>();
-    let sealed = app.keys.seal(id.as_bytes(), &secret)?;
+    let seal = |secret: [u8; 20]| app.keys.seal(id.as_bytes(), &secret);
+    let sealed = secret.map(seal).transpose()?;
     let mut tx = app.db.begin().await?;
     let user = db::users::locked(&mut tx, auth.user).await?;
     let user = user.ok_or(Error::SessionEnded)?;
@@ -74,51 +79,40 @@ pub async fn enroll(
     if db::factors::now_of_user(&mut tx, user.id).await?.len() >= MAX_FACTORS {
         return Err(Error::TooManyFactors);
     }
-    let (name, sealed) = (friendly_name.as_str(), Some(sealed.as_slice()));
-    if !db::factors::create(
-        &mut tx,
-        id,
-        user.id,
-        "totp",
-        name,
-        "unverified",
-        sealed,
-        now,
-    )
-    .await?
-    {
+    let (kind, name) = (new.factor_type.as_str(), friendly_name.as_str());
+    let sealed = sealed.as_deref();
+    if !db::factors::create(&mut tx, id, user.id, kind, name, "unverified", sealed, now).await? {
         return Err(Error::FactorNameConflict);
     }
-    let detail = json!({"factor": id, "type": "totp"});
+    let detail = json!({"factor": id, "type": kind});
     audit::succeeded(&mut tx, &client, "factor_in_progress", user.id, detail, now).await?;
     tx.commit().await?;
 
-    let host = url::Url::parse(&app.public_url()).ok();
-    let host = host
-        .as_ref()
-        .and_then(url::Url::host_str)
-        .unwrap_or("plinth");
-    let issuer = if issuer.is_empty() { host } else { &issuer };
-    let secret = totp::base32(&secret);
-    let account = user.email.unwrap_or_else(|| user.id.to_string());
-    let uri = totp::uri(issuer, &account, &secret)?.to_string();
-    let qr_code = totp::qr(&uri)?;
+    let set_up = |secret: [u8; 20]| Totp::new(&app, &issuer, &user, &secret);
     Ok(Json(Enrolled {
         id,
-        r#type: "totp",
+        totp: secret.map(set_up).transpose()?,
+        r#type: new.factor_type,
         friendly_name,
-        totp: Totp {
-            qr_code,
-            secret,
-            uri,
-        },
     }))
 }
 
-fn short(field: &str, text: Option<String>) -> Result<String> {
-    let text = text.unwrap_or_default().trim().to_owned();
-    match text.chars().count() {
-        0..=100 => Ok(text),
-        _ => Err(Error::invalid(field, "has to be at most 100 characters")),
+impl Totp {
+    fn new(app: &App, issuer: &str, user: &User, secret: &[u8]) -> anyhow::Result<Self> {
+        let host = url::Url::parse(&app.public_url()).ok();
+        let host = host
+            .as_ref()
+            .and_then(url::Url::host_str)
+            .unwrap_or("plinth");
+        let issuer = if issuer.is_empty() { host } else { issuer };
+        let secret = totp::base32(secret);
+        let account = user.email.clone().unwrap_or_else(|| user.id.to_string());
+        let uri = totp::uri(issuer, &account, &secret)?.to_string();
+        let qr_code = totp::qr(&uri)?;
+        Ok(Self {
+            qr_code,
+            secret,
+            uri,
+        })
     }
 }

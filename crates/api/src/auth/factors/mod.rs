@@ -7,16 +7,20 @@ use crate::{
     mail::{self, Mail},
 };
 use db::{Timestamp, Tx, factors::Factor, sessions::Session, users::User};
+use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 mod challenge;
 mod enroll;
+mod recovery_codes;
 mod remove;
 pub mod totp;
 mod verify;
+mod webauthn;
 
 /// Factors of a user, those included that were never proved.
 const MAX_FACTORS: usize = 10;
@@ -32,6 +36,30 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(challenge::challenge))
         .routes(routes!(verify::verify))
         .routes(routes!(remove::remove))
+        .merge(recovery_codes::routes())
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = RemovedFactor)]
+struct Removed {
+    id: Uuid,
+}
+
+/// How many of these, but for one, a user could prove without a recovery code.
+fn counting_beside(factors: &[Factor], one: Option<Uuid>) -> usize {
+    let counts = |factor: &&Factor| {
+        factor.is_verified() && !factor.is_recovery_codes() && Some(factor.id) != one
+    };
+    factors.iter().filter(counts).count()
+}
+
+/// A text that people see.
+fn short(field: &str, text: Option<String>) -> Result<String> {
+    let text = text.unwrap_or_default().trim().to_owned();
+    match text.chars().count() {
+        0..=100 => Ok(text),
+        _ => Err(Error::invalid(field, "has to be at most 100 characters")),
+    }
 }
 
 /// The user's factor, held until the transaction ends, unless too many wrong answers locked it.
@@ -55,12 +83,19 @@ pub fn may_prove(app: &App, auth: &Auth, factor: &Factor) -> Result<()> {
     }
 }
 
-/// A wrong answer: counted, and in the audit log. Commit after it.
-pub async fn failed(tx: &mut Tx, client: &Client, factor: &Factor, now: Timestamp) -> Result<()> {
+/// A wrong answer: counted, and in the audit log with why. Commit after it.
+pub async fn failed(
+    tx: &mut Tx,
+    client: &Client,
+    factor: &Factor,
+    refusal: &Error,
+    now: Timestamp,
+) -> Result<()> {
     db::factors::failed(tx, factor.id, MAX_FAILURES, now + LOCK, now).await?;
     metrics::counter!("auth_events_total", "kind" => "second_factor", "outcome" => "failed")
         .increment(1);
-    let detail = json!({"factor": factor.id, "type": factor.factor_type});
+    let detail =
+        json!({"factor": factor.id, "type": factor.factor_type, "reason": refusal.to_string()});
     let user = Some(factor.user_id);
     Ok(audit::refused(tx, client, "verification_attempted", user, detail, now).await?)
 }

@@ -1,3 +1,4 @@
+use super::{Removed, counting_beside};
 use crate::{
     App, Error, Result,
     auth::{audit, session, session::Client, step_up},
@@ -5,19 +6,12 @@ use crate::{
     mail::{self, Mail},
 };
 use axum::extract::State;
-use serde::Serialize;
+use db::factors::Factor;
 use serde_json::json;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = RemovedFactor)]
-pub struct Removed {
-    id: Uuid,
-}
-
 /// Remove a second factor. One that counts asks for a fresh session at aal2, ends every other session,
-/// and leaves this one at aal1.
+/// and leaves this one at aal1. Recovery codes are never left alone: they go first.
 #[utoipa::path(delete, path = "/auth/v1/factors/{id}", tag = "second factors", params(("id" = Uuid, Path)), responses((status = 200, body = Removed), (status = 404)))]
 pub async fn remove(
     State(app): State<App>,
@@ -31,11 +25,20 @@ pub async fn remove(
     let user = user.ok_or(Error::SessionEnded)?;
     let factor = db::factors::locked(&mut tx, id, user.id).await?;
     let factor = factor.ok_or(Error::FactorNotFound)?;
+    if factor.is_recovery_codes() {
+        let problem = "is that of the recovery codes, which have a route of their own";
+        return Err(Error::invalid("id", problem));
+    }
     if factor.is_verified() {
         if let Err(refusal) = step_up::require(&app, &auth) {
             drop(tx);
             let action = "factor_unenrolled";
             return Err(audit::refuse(&app, &client, action, user.id, refusal).await);
+        }
+        let factors = db::factors::now_of_user(&mut tx, user.id).await?;
+        let has_codes = factors.iter().any(Factor::is_recovery_codes);
+        if has_codes && counting_beside(&factors, Some(id)) == 0 {
+            return Err(Error::RecoveryCodesSoleFactor);
         }
         session::step_down(&mut tx, auth.session).await?;
         let (keep, reason) = (Some(auth.session), "factor_removed");

@@ -1,4 +1,4 @@
-use super::totp;
+use super::{totp, webauthn};
 use crate::{
     App, Error, Result,
     auth::session::{self, Client},
@@ -16,7 +16,11 @@ use uuid::Uuid;
 pub struct Verification {
     challenge_id: Uuid,
     /// What the authenticator app shows.
-    code: String,
+    #[serde(default)]
+    code: Option<String>,
+    /// What the browser did.
+    #[serde(default)]
+    webauthn: Option<webauthn::Answer>,
 }
 
 /// Prove a second factor: a session at aal2 takes the place of this one, and the user's sessions that
@@ -37,20 +41,43 @@ pub async fn verify(
     let factor = super::locked(&mut tx, id, &auth, now).await?;
     super::may_prove(&app, &auth, &factor)?;
     let challenge = given.challenge_id;
-    db::factors::is_open(&mut tx, challenge, id, auth.session, now)
+    let (to_sign,) = db::factors::open(&mut tx, challenge, id, auth.session, now)
         .await?
         .ok_or(Error::ChallengeExpired)?;
-    let Some(step) = fresh_step(&app, &factor, &given.code, now)? else {
-        super::failed(&mut tx, &client, &factor, now).await?;
-        tx.commit().await?;
-        return Err(Error::MfaVerificationFailed);
+    let judged = match to_sign {
+        Some(to_sign) => {
+            let answer = given.webauthn.ok_or_else(|| missing("webauthn"))?;
+            // A signature counts once, right or wrong; codes may be mistyped.
+            db::factors::answered(&mut tx, challenge, now).await?;
+            let judged = webauthn::judge(&app, &mut tx, &factor, &to_sign, answer, now).await?;
+            judged
+                .map(|()| (webauthn::METHOD, None))
+                .map_err(Error::WebauthnRefused)
+        }
+        None => {
+            let code = given.code.ok_or_else(|| missing("code"))?;
+            let step = fresh_step(&app, &factor, &code, now)?;
+            step.map(|step| ("totp", Some(step)))
+                .ok_or(Error::MfaVerificationFailed)
+        }
+    };
+    let proof = match judged {
+        Ok(proof) => proof,
+        Err(refusal) => {
+            super::failed(&mut tx, &client, &factor, &refusal, now).await?;
+            tx.commit().await?;
+            return Err(refusal);
+        }
     };
     db::factors::answered(&mut tx, challenge, now).await?;
-    let proof = ("totp", Some(step));
     let (user, session) = super::proved(&app, &mut tx, &auth, &client, &factor, proof, now).await?;
     tx.commit().await?;
 
     session::respond(&app, user, session).await
+}
+
+fn missing(member: &str) -> Error {
+    Error::invalid(member, "is missing")
 }
 
 /// The step of a right code that is newer than every one that was taken.

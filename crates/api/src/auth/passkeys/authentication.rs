@@ -4,7 +4,7 @@ use crate::{
     auth::{
         audit,
         session::{self, Client},
-        webauthn::{self, Asserted, Refused},
+        webauthn::{self, Asserted, Expected, Refused},
     },
     extract::Json,
 };
@@ -43,9 +43,39 @@ struct Authentication {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct Credential {
+pub struct Credential {
     id: Base64,
     response: AssertionResponse,
+}
+
+impl Credential {
+    /// What its authenticator calls it.
+    pub fn id(&self) -> &[u8] {
+        &self.id.0
+    }
+
+    /// Judges its use by the public key that was registered, and by how far it had counted.
+    pub fn assert(
+        &self,
+        expected: Expected<'_>,
+        public_key: &[u8],
+        counted: i64,
+    ) -> Result<Asserted, Refused> {
+        let response = &self.response;
+        let asserted = webauthn::assert(
+            expected,
+            &response.client_data.0,
+            &response.authenticator_data.0,
+            &response.signature.0,
+            public_key,
+        )?;
+        // Authenticators that count were copied when they fall behind; many do not count at all.
+        let count = i64::from(asserted.sign_count);
+        if counted > 0 && count > 0 && count <= counted {
+            return Err(Refused::Counter);
+        }
+        Ok(asserted)
+    }
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -109,11 +139,11 @@ async fn verify(
 
 /// The passkey and its user, as they are once the user is held against others.
 async fn find(tx: &mut Tx, credential: &Credential) -> Result<Option<(Passkey, User)>> {
-    let Some(passkey) = db::passkeys::by_credential_id(tx, &credential.id.0).await? else {
+    let Some(passkey) = db::passkeys::by_credential_id(tx, credential.id()).await? else {
         return Ok(None);
     };
     let user = db::users::locked(tx, passkey.user_id).await?;
-    let passkey = db::passkeys::by_credential_id(tx, &credential.id.0).await?;
+    let passkey = db::passkeys::by_credential_id(tx, credential.id()).await?;
     Ok(passkey.zip(user))
 }
 
@@ -143,29 +173,19 @@ async fn judge(
     Ok((Some(user), judged))
 }
 
-fn asserted(
-    expected: webauthn::Expected<'_>,
-    passkey: &Passkey,
-    given: &Authentication,
-) -> Result<Asserted> {
-    let response = &given.credential.response;
-    let asserted = webauthn::assert(
-        expected,
-        &response.client_data.0,
-        &response.authenticator_data.0,
-        &response.signature.0,
-        &passkey.public_key,
-    )
-    .map_err(refused)?;
+fn asserted(expected: Expected<'_>, passkey: &Passkey, given: &Authentication) -> Result<Asserted> {
+    let credential = &given.credential;
+    let asserted = credential
+        .assert(expected, &passkey.public_key, passkey.sign_count)
+        .map_err(refused)?;
     // Without a user name, this is who the user meant to be.
-    let meant = response.user_handle.as_ref().map(|handle| &*handle.0);
+    let meant = credential
+        .response
+        .user_handle
+        .as_ref()
+        .map(|handle| &*handle.0);
     if meant != Some(passkey.user_id.to_string().as_bytes()) {
         return Err(refused(Refused::User));
-    }
-    // Authenticators that count were copied when they fall behind; many do not count at all.
-    let (last, count) = (passkey.sign_count, i64::from(asserted.sign_count));
-    if last > 0 && count > 0 && count <= last {
-        return Err(refused(Refused::Counter));
     }
     Ok(asserted)
 }

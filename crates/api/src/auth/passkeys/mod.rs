@@ -8,7 +8,7 @@ use base64::{
 };
 use db::{Tx, passkeys::Challenge};
 use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use url::{Host, Url};
 use utoipa::ToSchema;
@@ -18,6 +18,9 @@ use uuid::Uuid;
 mod authentication;
 mod registration;
 mod stored;
+
+pub use authentication::Credential;
+pub use registration::{NewCredential, creation};
 
 const CHALLENGE_TTL: Duration = Duration::from_secs(300);
 const REGISTRATION: &str = "registration";
@@ -146,13 +149,24 @@ async fn ask(app: &App, kind: &str, user: Option<Uuid>, mut options: Value) -> R
     .await?;
     tx.commit().await?;
 
-    options["challenge"] = encode(&challenge).into();
-    options["timeout"] = (CHALLENGE_TTL.as_secs() * 1000).into();
+    to_sign(&mut options, &challenge);
     Ok(Options {
         challenge_id,
         options,
         expires_at: expires_at.unix(),
     })
+}
+
+/// Puts into options what the authenticator has to sign, and how long it may take.
+pub fn to_sign(options: &mut Value, challenge: &[u8]) {
+    options["challenge"] = encode(challenge).into();
+    options["timeout"] = (CHALLENGE_TTL.as_secs() * 1000).into();
+}
+
+/// How browsers are told of a credential.
+/// <https://www.w3.org/TR/webauthn-3/#dictdef-publickeycredentialdescriptor>
+pub fn descriptor(credential_id: &[u8], transports: &Value) -> Value {
+    json!({"type": "public-key", "id": encode(credential_id), "transports": transports})
 }
 
 /// Uses the challenge up: whatever comes of it, it is worth nothing afterwards.

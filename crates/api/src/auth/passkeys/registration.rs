@@ -1,9 +1,15 @@
 use super::{
-    Base64, Options, Passkey, REGISTRATION, ask, consume, encode, expected, party, refused,
+    Base64, Options, Passkey, REGISTRATION, ask, consume, descriptor, encode, expected, party,
+    refused,
 };
 use crate::{
     App, Error, Result,
-    auth::{audit, session::Client, step_up, webauthn},
+    auth::{
+        audit,
+        session::Client,
+        step_up,
+        webauthn::{self, Expected, Refused, Registered},
+    },
     extract::{Auth, Json},
     mail::{self, Mail},
 };
@@ -39,22 +45,23 @@ async fn options(State(app): State<App>, auth: Auth, client: Client) -> Result<J
         return Err(Error::TooManyPasskeys);
     }
 
-    let known = passkeys.iter().map(|passkey| {
-        json!({
-            "type": "public-key",
-            "id": encode(&passkey.credential_id),
-            "transports": passkey.transports.0,
-        })
+    let known = passkeys
+        .iter()
+        .map(|passkey| descriptor(&passkey.credential_id, &passkey.transports.0));
+    let wanted = json!({
+        "residentKey": "required",
+        "requireResidentKey": true,
+        "userVerification": "required",
     });
-    let known: Vec<_> = known.collect();
-    let options = creation(&app, &user, known);
+    let options = creation(&app, &user, user.id, known.collect(), wanted);
     ask(&app, REGISTRATION, Some(user.id), options)
         .await
         .map(Json)
 }
 
+/// Authenticators keep one credential a handle. `wanted` is of them.
 /// <https://www.w3.org/TR/webauthn-3/#dictionary-makecredentialoptions>
-fn creation(app: &App, user: &User, known: Vec<Value>) -> Value {
+pub fn creation(app: &App, user: &User, handle: Uuid, known: Vec<Value>, wanted: Value) -> Value {
     let id = party(app).id;
     let name = user.email.clone().unwrap_or_else(|| user.id.to_string());
     let said = user.user_metadata.0.get("name").and_then(Value::as_str);
@@ -62,17 +69,13 @@ fn creation(app: &App, user: &User, known: Vec<Value>) -> Value {
     json!({
         "rp": {"id": id, "name": id},
         "user": {
-            "id": encode(user.id.to_string().as_bytes()),
+            "id": encode(handle.to_string().as_bytes()),
             "name": name,
             "displayName": said.unwrap_or(&name),
         },
         "pubKeyCredParams": kinds,
         "excludeCredentials": known,
-        "authenticatorSelection": {
-            "residentKey": "required",
-            "requireResidentKey": true,
-            "userVerification": "required",
-        },
+        "authenticatorSelection": wanted,
         "attestation": "none",
     })
 }
@@ -87,7 +90,7 @@ struct Registration {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct NewCredential {
+pub struct NewCredential {
     response: AttestationResponse,
 }
 
@@ -99,6 +102,23 @@ struct AttestationResponse {
     attestation_object: Base64,
     #[serde(default)]
     transports: Vec<String>,
+}
+
+impl NewCredential {
+    pub fn register(&self, expected: Expected<'_>) -> Result<Registered, Refused> {
+        let response = &self.response;
+        let (data, object) = (&response.client_data.0, &response.attestation_object.0);
+        webauthn::register(expected, data, object)
+    }
+
+    /// How it is reached. Hints that go back to browsers as they came; nothing else is kept.
+    /// <https://www.w3.org/TR/webauthn-3/#enum-transport>
+    pub fn transports(&self) -> Vec<String> {
+        const KNOWN: [&str; 6] = ["usb", "nfc", "ble", "smart-card", "hybrid", "internal"];
+        let said = self.response.transports.iter();
+        let known = said.filter(|said| KNOWN.contains(&said.as_str()));
+        known.take(KNOWN.len()).cloned().collect()
+    }
 }
 
 /// Keep a passkey. The user is told by mail.
@@ -145,13 +165,8 @@ async fn keep(
         Ok(challenge) => challenge,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let (party, response) = (party(app), given.credential.response);
-    let registered = webauthn::register(
-        expected(&party, &challenge),
-        &response.client_data.0,
-        &response.attestation_object.0,
-    );
-    let registered = match registered {
+    let (party, credential) = (party(app), given.credential);
+    let registered = match credential.register(expected(&party, &challenge)) {
         Ok(registered) => registered,
         Err(why) => return Ok(Err(refused(why))),
     };
@@ -166,17 +181,8 @@ async fn keep(
         backup_eligible: registered.backup_eligible,
         backed_up: registered.backed_up,
         aaguid: Uuid::from_bytes(registered.aaguid),
-        transports: known_transports(response.transports),
+        transports: credential.transports(),
     };
     let passkey = db::passkeys::create(tx, new, app.now()).await?;
     Ok(passkey.ok_or(Error::WebauthnCredentialExists))
-}
-
-/// Hints that go back to browsers as they came; nothing else is kept.
-/// <https://www.w3.org/TR/webauthn-3/#enum-transport>
-fn known_transports(said: Vec<String>) -> Vec<String> {
-    const KNOWN: [&str; 6] = ["usb", "nfc", "ble", "smart-card", "hybrid", "internal"];
-    let is_known = |said: &String| KNOWN.contains(&said.as_str());
-    let known = said.into_iter().filter(is_known);
-    known.take(KNOWN.len()).collect()
 }

@@ -1,7 +1,7 @@
 use super::{access::claims, *};
 use crate::auth::factors::totp;
 
-const FACTORS: &str = "/auth/v1/factors";
+pub const FACTORS: &str = "/auth/v1/factors";
 
 /// An authenticator app that was set up.
 pub struct Authenticator {
@@ -62,25 +62,25 @@ async fn prove(test: &Test, token: &str, id: &str, code: &str) -> Answer {
     answer(test, token, id, &asked.json()["id"], code).await
 }
 
-async fn proved(test: &Test, token: &str, app: &Authenticator, steps: i64) -> Person {
+pub async fn proved(test: &Test, token: &str, app: &Authenticator, steps: i64) -> Person {
     let answer = prove(test, token, &app.id, &app.code(test, steps)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     Person::of(&answer.json())
 }
 
 /// Someone at aal2, and their authenticator app.
-async fn secured(test: &Test, email: &str) -> (Person, Authenticator) {
+pub async fn secured(test: &Test, email: &str) -> (Person, Authenticator) {
     let person = test.sign_up(email).await;
     let app = enrolled(test, &person.token).await;
     (proved(test, &person.token, &app, 0).await, app)
 }
 
-async fn remove(test: &Test, token: &str, id: &str) -> Answer {
+pub async fn remove(test: &Test, token: &str, id: &str) -> Answer {
     let path = format!("{FACTORS}/{id}");
     test.call(Method::DELETE, token, &path, json!({})).await
 }
 
-fn insufficient(answer: &Answer) {
+pub fn insufficient(answer: &Answer) {
     assert_eq!(answer.refusal(), refused(403, "insufficient_aal"));
     assert_eq!(
         answer.header("www-authenticate"),

@@ -43,6 +43,7 @@ mod passkeys;
 mod passwords;
 mod pkce;
 mod protocol;
+mod recovery_codes;
 mod redirects;
 mod refresh;
 mod sessions;
@@ -52,6 +53,7 @@ mod verify;
 mod web;
 mod web_links;
 mod webauthn;
+mod webauthn_factors;
 
 /// Sign-ups have to confirm their address.
 const CONFIRMING: &[(&str, &str)] = &[("AUTH_AUTOCONFIRM", "false")];

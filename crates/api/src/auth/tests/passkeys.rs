@@ -43,7 +43,7 @@ impl Test {
     }
 
     /// Registers a passkey, and gives its id.
-    async fn with_passkey(&self, person: &Person, key: &mut Authenticator) -> String {
+    pub async fn with_passkey(&self, person: &Person, key: &mut Authenticator) -> String {
         let (challenge, options) = self.asked(&person.token, "registration").await;
         let answer = self
             .answered(
@@ -58,7 +58,7 @@ impl Test {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    async fn sign_in_with(&self, key: &Authenticator) -> Answer {
+    pub async fn sign_in_with(&self, key: &Authenticator) -> Answer {
         let (challenge, options) = self.asked("", "authentication").await;
         self.answered("", "authentication", &challenge, key.signed_in(&options))
             .await
