@@ -13,6 +13,7 @@ row! {
         pub attempts: i64,
         pub expires_at: Timestamp,
         pub challenge: Option<String>,
+        pub created_at: Timestamp,
     }
 }
 

@@ -286,6 +286,11 @@ sql! {
         "delete from identities where user_id = $user and issuer <> 'email'"
     }
 
+    /// Removes those of them that were linked since.
+    pub fn delete_foreign_identities_since(tx: &mut Tx, user: Uuid, since: Timestamp) -> u64 {
+        "delete from identities where user_id = $user and issuer <> 'email' and created_at >= $since"
+    }
+
     fn set_profile(tx: &mut Tx, user: Uuid, issuer: &str, profile: &Json<Value>, now: Timestamp) -> bool {
         "update identities set profile = $profile, updated_at = $now where user_id = $user and issuer = $issuer"
     }

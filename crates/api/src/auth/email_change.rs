@@ -57,14 +57,25 @@ pub async fn confirm(
     Ok(db::users::locked(tx, user.id).await?)
 }
 
-/// Whoever reads the mail of the old address has it back, and whoever was signed in is not any more.
-pub async fn undo(tx: &mut Tx, user: User, old: &str, now: Timestamp) -> Result<Option<User>> {
+/// Whoever reads the mail of the old address has it back, and whoever was signed in is not any more. What
+/// was added to the account since the change lets nobody in again.
+pub async fn undo(
+    tx: &mut Tx,
+    user: User,
+    old: &str,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Option<User>> {
     if !db::users::change_email(tx, user.id, old, Some(now), now).await? {
         return Ok(None);
     }
     // Also the links that would take it back to an address of whoever moved it twice.
     db::one_time_tokens::delete_of_user(tx, user.id).await?;
     db::auth_codes::delete_of_user(tx, user.id).await?;
+    db::passkeys::delete_since(tx, user.id, since).await?;
+    db::factors::delete_since(tx, user.id, since).await?;
+    db::recovery_codes::delete_since(tx, user.id, since).await?;
+    db::users::delete_foreign_identities_since(tx, user.id, since).await?;
     db::sessions::revoke_of_user(tx, user.id, None, "email_change_undone", now).await?;
     Ok(db::users::locked(tx, user.id).await?)
 }

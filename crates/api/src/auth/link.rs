@@ -134,7 +134,7 @@ async fn use_up(
     audit::succeeded(&mut tx, client, "user_confirmed", user.id, detail, now).await?;
     if token.kind == Purpose::EmailChangeUndo.word() {
         tx.commit().await?;
-        let text = "Your address is as it was, and nobody is signed in any more. Choose a new password if somebody else may know yours.";
+        let text = "Your address is as it was, nobody is signed in any more, and what was added to the account since is gone: passkeys, second factors, linked sign-ins. Choose a new password if somebody else may know yours.";
         return page(StatusCode::OK, context! { title => "Done", text }, &target);
     }
     if let Some(challenge) = token.challenge.map(Challenge::kept) {

@@ -167,7 +167,9 @@ pub async fn redeem(
         kind if kind == Purpose::EmailChange.word() => {
             email_change::confirm(app, tx, user, email, now).await?
         }
-        kind if kind == UNDO.word() => email_change::undo(tx, user, email, now).await?,
+        kind if kind == UNDO.word() => {
+            email_change::undo(tx, user, email, token.created_at, now).await?
+        }
         _ => return prove(tx, token, user, now).await,
     };
     Ok(moved.ok_or(Error::OtpExpired))

@@ -1,4 +1,4 @@
-use super::*;
+use super::{authenticator::Authenticator, *};
 
 const NEW: &str = "countess@example.com";
 const OLD: &str = "ada@example.com";
@@ -68,6 +68,41 @@ both_engines! {
         let back = test.sign_in(OLD, PASSWORD).await;
         assert_eq!(back.json()["user"]["id"], json!(ada.id));
         assert_eq!(test.press(&link).await.status, 403, "once");
+    }
+
+    /// Invariant 50.
+    async fn invariant_50_what_a_thief_added_since_lets_them_in_no_more_once_the_change_is_undone(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(OLD).await;
+        let mut own = Authenticator::new("localhost", "http://localhost:8080");
+        test.with_passkey(&ada, &mut own).await;
+        test.later(Duration::from_secs(60));
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let link = test.mailed_link(OLD).await.unwrap();
+        test.later(Duration::from_secs(60));
+        let mut thiefs = Authenticator::new("localhost", "http://localhost:8080");
+        test.with_passkey(&ada, &mut thiefs).await;
+        let app = factors::enrolled(&test, &ada.token).await;
+        let thief = factors::proved(&test, &ada.token, &app, 0).await;
+        let codes = test.post(&thief.token, "/auth/v1/factors/recovery-codes", json!({})).await;
+        assert_eq!((codes.status.as_u16(), test.rows("mfa_factors").await), (200, 2));
+        let (now, mut tx) = (test.app.now(), test.app.db.begin().await.unwrap());
+        let (id, profile) = (uuid::Uuid::now_v7(), db::Json(json!({})));
+        let linked = db::users::add_identity(&mut tx, id, ada.id.parse().unwrap(), "google", "https://accounts.google.com", "thief", &profile, now);
+        assert!(linked.await.unwrap());
+        tx.commit().await.unwrap();
+
+        let pressed = test.press(&link).await;
+
+        assert!(pressed.text().contains("added to the account since is gone"), "{}", pressed.text());
+        assert_eq!(test.sign_in_with(&thiefs).await.refusal(), refused(400, "webauthn_verification_failed"));
+        assert_eq!(test.sign_in_with(&own).await.status, 200);
+        for (table, left) in [("mfa_factors", 0), ("mfa_recovery_codes", 0), ("webauthn_credentials", 1), ("identities", 1)] {
+            assert_eq!(test.rows(table).await, left, "{table}");
+        }
+        let back = test.sign_in(OLD, PASSWORD).await;
+        assert_eq!(back.json()["user"]["id"], json!(ada.id));
+        assert_eq!(test.put_user(back.json()["access_token"].as_str().unwrap(), json!({"password": "a better password"})).await.status, 200, "no factor of a thief is asked for");
     }
 
     /// Invariant 50.
