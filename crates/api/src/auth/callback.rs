@@ -6,7 +6,9 @@ use super::{
     flow::{self, Back},
     id_token::Claims,
     jwks::Discovery,
-    link, oauth,
+    link,
+    link_words::Words,
+    oauth,
     pending_link::PendingLink,
     pkce::{self, ProviderTokens},
     providers::Provider,
@@ -95,7 +97,7 @@ async fn arrive(
             let why = json!({"method": "oauth", "reason": refusal.code(Dialect::GoTrue)});
             audit::refused(&mut tx, client, "login", None, why, now).await?;
             tx.commit().await?;
-            return over(app);
+            return over(app, client);
         }
         Err(failure) => return Err(failure),
     };
@@ -271,11 +273,12 @@ fn with(mut target: Url, parameters: &[(&str, &str)]) -> Response {
 }
 
 /// Where it was to lead is not for this browser to know.
-fn over(app: &App) -> Result<Response> {
-    let text = "It began in another browser, was finished already, or took longer than ten minutes. Go back to where you came from, and sign in again.";
+fn over(app: &App, client: &Client) -> Result<Response> {
+    let words = Words::of(client.language.unwrap_or_default());
     let site = redirect::or_site(app, None);
     let known = !app.config.auth.redirect.auth_redirect_urls.is_empty();
     let back = known.then(|| site.to_string());
-    let shown = context! { title => "This sign-in leads nowhere any more", text, back };
-    link::page(StatusCode::BAD_REQUEST, shown, &site)
+    let (title, text, go_back) = (words.sign_in_nowhere, words.sign_in_again, words.go_back);
+    let shown = context! { title, text, go_back, back };
+    link::page(client, StatusCode::BAD_REQUEST, shown, &site)
 }

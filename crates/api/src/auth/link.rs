@@ -3,6 +3,7 @@
 use super::{
     audit,
     code::Purpose,
+    link_words::Words,
     pkce::{self, Challenge, ProviderTokens},
     redirect, session, verify,
 };
@@ -56,19 +57,15 @@ async fn follow(
         return use_up(&app, &client, link, true).await;
     }
     let target = redirect::or_site(&app, link.redirect_to.as_deref());
-    let title = match link.r#type.as_str() {
-        "recovery" => "Choose a new password",
-        "magiclink" => "Sign in",
-        "invite" => "You are invited",
-        "email_change" => "Confirm your new address",
-        "email_change_undo" => "Take your address back",
-        _ => "Confirm your address",
-    };
+    let words = words_for(&client);
+    let title = words.title(&link.r#type);
     let fields =
         context! { token => link.token, type => link.r#type, redirect_to => link.redirect_to };
+    let (press, go_on) = (words.press, words.go_on);
     page(
+        &client,
         StatusCode::OK,
-        context! { title, button => "Continue", link => fields },
+        context! { title, press, go_on, link => fields },
         &target,
     )
 }
@@ -127,15 +124,16 @@ async fn use_up(
             let detail = json!({"method": "link", "type": link.r#type});
             audit::refused(&mut tx, client, "login", user, detail, now).await?;
             tx.commit().await?;
-            return refused(&refusal, link.redirect_to.is_some(), target);
+            return refused(client, &refusal, link.redirect_to.is_some(), target);
         }
     };
+    let words = words_for(client);
     let detail = json!({"method": "link", "type": token.kind});
     audit::succeeded(&mut tx, client, "user_confirmed", user.id, detail, now).await?;
     if token.kind == Purpose::EmailChangeUndo.word() {
         tx.commit().await?;
-        let text = "Your address is as it was, nobody is signed in any more, and what was added to the account since is gone: passkeys, second factors, linked sign-ins. Choose a new password if somebody else may know yours.";
-        return page(StatusCode::OK, context! { title => "Done", text }, &target);
+        let shown = context! { title => words.done, text => words.undone };
+        return page(client, StatusCode::OK, shown, &target);
     }
     if let Some(challenge) = token.challenge.map(Challenge::kept) {
         let none = ProviderTokens::default();
@@ -152,10 +150,11 @@ async fn use_up(
         return Ok(Redirect::to(target.as_str()).into_response());
     }
     tx.commit().await?;
-    let text = "Your address is confirmed. Go back to the app, and sign in where it asks you to.";
+    let (title, text, go_back) = (words.done, words.confirmed, words.go_back);
     page(
+        client,
         StatusCode::OK,
-        context! { title => "Done", text, back => target.as_str() },
+        context! { title, text, go_back, back => target.as_str() },
         &target,
     )
 }
@@ -173,7 +172,12 @@ fn fragment(session: &session::Response, kind: &str) -> String {
 }
 
 /// The app hears of it in GoTrue's words, where it asked to; else the reader does.
-fn refused(refusal: &Error, leads_back: bool, mut target: Url) -> Result<Response> {
+fn refused(
+    client: &session::Client,
+    refusal: &Error,
+    leads_back: bool,
+    mut target: Url,
+) -> Result<Response> {
     if leads_back {
         target
             .query_pairs_mut()
@@ -182,14 +186,26 @@ fn refused(refusal: &Error, leads_back: bool, mut target: Url) -> Result<Respons
             .append_pair("error_description", "Email link is invalid or has expired");
         return Ok(Redirect::to(target.as_str()).into_response());
     }
-    let text = "This link was used already, or is too old. Ask for another mail where you asked for this one; only the newest counts.";
-    let shown = context! { title => "This link leads nowhere any more", text };
-    page(StatusCode::FORBIDDEN, shown, &target)
+    let words = words_for(client);
+    let shown = context! { title => words.nowhere, text => words.ask_again };
+    page(client, StatusCode::FORBIDDEN, shown, &target)
+}
+
+/// In the language of its browser, whoever got the mail.
+fn words_for(client: &session::Client) -> &'static Words {
+    Words::of(client.language.unwrap_or_default())
 }
 
 /// A page of ours: nothing runs in it, and nothing is fetched.
-pub fn page(status: StatusCode, shown: minijinja::Value, target: &Url) -> Result<Response> {
-    let shown = context! { style => minijinja::Value::from_safe_string(STYLE.into()), ..shown };
+pub fn page(
+    client: &session::Client,
+    status: StatusCode,
+    shown: minijinja::Value,
+    target: &Url,
+) -> Result<Response> {
+    let lang = client.language.unwrap_or_default().tag();
+    let shown =
+        context! { lang, style => minijinja::Value::from_safe_string(STYLE.into()), ..shown };
     let html = Environment::new()
         .render_named_str("link.html", PAGE, shown)
         .context("the page of a link")?;

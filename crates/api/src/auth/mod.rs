@@ -40,6 +40,7 @@ pub mod keys;
 mod known_device;
 mod leave;
 mod link;
+mod link_words;
 mod linking;
 mod logout;
 mod native;

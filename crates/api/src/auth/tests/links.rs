@@ -166,6 +166,39 @@ both_engines! {
         }
     }
 
+    async fn the_page_of_a_link_is_in_the_language_of_its_browser(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        test.ask_to_sign_up("ada@example.com", PASSWORD).await;
+        let link = test.mailed_link("ada@example.com").await.unwrap();
+        let page = async |method, path: &str, body: &str, language: &str| {
+            let request = Request::builder().method(method).uri(path)
+                .header(header::ACCEPT_LANGUAGE, language)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Body::from(body.to_owned()));
+            test.send(request.unwrap()).await.text()
+        };
+
+        for (kind, german, english) in [
+            ("signup", "Bestätige deine Adresse", "Confirm your address"),
+            ("recovery", "Wähle ein neues Passwort", "Choose a new password"),
+            ("magiclink", "Anmelden", "Sign in"),
+            ("invite", "Du bist eingeladen", "You are invited"),
+            ("email_change", "Bestätige deine neue Adresse", "Confirm your new address"),
+            ("email_change_undo", "Hol deine Adresse zurück", "Take your address back"),
+            ("anything", "Bestätige deine Adresse", "Confirm your address"),
+        ] {
+            let path = format!("/auth/v1/verify?token=x&type={kind}");
+            let (de, en) = (page(Method::GET, &path, "", "de-CH").await, page(Method::GET, &path, "", "fr").await);
+            assert!(de.contains("<html lang=\"de\">") && de.contains(&format!("<h1>{german}</h1>")) && de.contains("Weiter"), "{de}");
+            assert!(en.contains("<html lang=\"en\">") && en.contains(&format!("<h1>{english}</h1>")) && en.contains("Continue"), "{en}");
+        }
+        let form = link.split_once('?').unwrap().1;
+        let done = page(Method::POST, "/auth/v1/verify", form, "de").await;
+        let again = page(Method::POST, "/auth/v1/verify", form, "de").await;
+        assert!(done.contains("<h1>Fertig</h1>") && done.contains("Zurück"), "{done}");
+        assert!(again.contains("führt nirgends mehr hin"), "{again}");
+    }
+
     async fn a_link_without_pkce_confirms_and_carries_no_tokens(engine: Engine) {
         let test = Test::with(engine, CONFIRMING).await;
         test.ask_to_sign_up("ada@example.com", PASSWORD).await;
