@@ -49,9 +49,13 @@ pub async fn begin(
 }
 
 impl Guess {
-    /// It was right. `false` where a right password counts no more.
-    pub async fn was_right(&self, app: &App, tx: &mut Tx, user: Uuid) -> Result<bool> {
+    /// It was right, so it was no guess. Asks Redis: not within a transaction.
+    pub async fn forget(&self, app: &App) {
         app.limits.forget(Action::SignInAccount, &self.key).await;
+    }
+
+    /// Whether a right password counts: it does not after too many wrong ones.
+    pub async fn counts(&self, tx: &mut Tx, user: Uuid) -> Result<bool> {
         Ok(db::users::password_was_right(tx, user, self.borne).await?)
     }
 

@@ -62,7 +62,11 @@ enum AnyGrant {
 
 /// Sign in, with a provider's ID token too, refresh, or exchange the code of a redirect. A refresh token is good for one use; used twice at the same moment, or when
 /// the answer was lost, it gives the same new one.
-#[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(Grant), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
+#[utoipa::path(post, path = "/auth/v1/token", tag = "sign-in", security(()), params(
+    Grant,
+    ("X-Session-Transport" = Option<String>, Header, description = "`cookie`: the tokens go into cookies, and are left out of the answer. As with every answer that is a session"),
+    ("X-Device-Token" = Option<String>, Header, description = "What the last session on this device came with: strangers who guess do not lock its user out here"),
+), request_body = AnyGrant, responses((status = 200, body = session::Response)))]
 async fn token(
     State(app): State<App>,
     client: session::Client,
@@ -130,25 +134,20 @@ async fn password(
         Some(hash) if right => app.passwords.renewed(&given.password, hash).await?,
         _ => None,
     };
+    if right {
+        guess.forget(app).await;
+    }
     let outcome = if right { "succeeded" } else { "failed" };
     metrics::counter!("auth_events_total", "kind" => "password", "outcome" => outcome).increment(1);
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let refusal = match &user {
-        Some(user) if right => {
-            let counts = guess.was_right(app, &mut tx, user.id).await?;
-            match counts {
-                true => standing(user, now),
-                false => Some(Error::InvalidCredentials),
-            }
-        }
-        Some(user) => {
-            if hash.is_some() {
-                guess.was_wrong(&mut tx, user, now).await?;
-            }
+        Some(user) if right && guess.counts(&mut tx, user.id).await? => standing(user, now),
+        Some(user) if !right && hash.is_some() => {
+            guess.was_wrong(&mut tx, user, now).await?;
             Some(Error::InvalidCredentials)
         }
-        None => Some(Error::InvalidCredentials),
+        _ => Some(Error::InvalidCredentials),
     };
     let detail = json!({"method": "password"});
     let refusal = match (&user, refusal) {
