@@ -109,6 +109,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     deserializer
         .end()
         .map_err(|error| Error::MalformedJson(format!("The body is not JSON: {error}.")))?;
+    // What is read into named members would take a list of them too, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("body", "has to be an object"));
+    }
     if escapes_nul(bytes)
         && let Some(member) = serde_json::from_slice(bytes)
             .ok()

@@ -83,6 +83,22 @@ both_engines! {
         assert_eq!((test.rows("users").await, test.rows("sessions").await), (0, 0));
     }
 
+    async fn a_list_does_not_stand_for_the_members_of_a_body(engine: Engine) {
+        let test = Test::with(engine, &[("AUTH_ANONYMOUS", "true")]).await;
+        test.sign_up("ada@example.com").await;
+
+        for (path, body) in [
+            (SIGN_UP, json!([])),
+            (SIGN_UP, json!(["bob@example.com", PASSWORD])),
+            ("/auth/v1/token?grant_type=password", json!(["ada@example.com", PASSWORD])),
+        ] {
+            let answer = test.post("", path, body.clone()).await;
+            assert_eq!(answer.refusal(), refused(400, "validation_failed"), "{body}");
+        }
+
+        assert_eq!((test.rows("users").await, test.rows("sessions").await), (1, 1));
+    }
+
     async fn what_is_not_json_or_too_much_of_it_is_refused(engine: Engine) {
         let test = Test::new(engine).await;
         let body = json!({"email": "ada@example.com", "password": PASSWORD}).to_string();
