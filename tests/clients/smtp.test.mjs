@@ -1,9 +1,9 @@
 // Mail through an SMTP server that is not ours.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { createServer } from "node:net";
 import { after, test } from "node:test";
 import { SMTPServer } from "smtp-server";
+import { selfSigned } from "./certificate.mjs";
 import { serve, until } from "./server.mjs";
 import { address, code, data, device, password } from "./supabase.mjs";
 
@@ -39,14 +39,6 @@ async function mailServer(options) {
 
 const credentials = `mailer%40example.com:${encodeURIComponent("p@ss/word")}`;
 const settings = { AUTH_AUTOCONFIRM: "false", MAIL_FROM: "Plinth <hello@example.org>" };
-
-/** A certificate that is right in every way, except that nobody knows who made it. */
-function selfSigned() {
-  const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
-  const name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
-  const pem = execFileSync("openssl", ["req", ...kind, ...name, "-keyout", "-", "-out", "-"], { encoding: "utf8", stdio: "pipe" });
-  return { key: pem, cert: pem };
-}
 
 /** Its headers, unfolded, and its parts, decoded. */
 function read(source) {
@@ -91,8 +83,8 @@ test("a mail arrives once, from whom it says, in both parts", async () => {
   const kinds = parts.map((part) => part.headers.get("content-type"));
   assert.match(kinds[0], /^text\/plain; *charset=utf-8$/i);
   assert.match(kinds[1], /^text\/html; *charset=utf-8$/i);
-  const [token, inHtml] = parts.map(code);
-  assert.equal(inHtml, token);
+  const token = code(parts[0]);
+  assert.ok(parts[1].text.includes(token));
   assert.ok(headers.get("subject").startsWith(token));
   assert.ok(data(await auth.verifyOtp({ email, token, type: "signup" })).session);
   assert.equal(heard.mails.length, 1);
