@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { after, test } from "node:test";
 import { OAuth2Server } from "oauth2-mock-server";
+import OpenAI from "openai";
 import { serve } from "./server.mjs";
 import * as supabase from "./supabase.mjs";
 import { address, data, password } from "./supabase.mjs";
@@ -19,8 +20,9 @@ async function issuer() {
 
 const client = "web.apps.googleusercontent.com";
 const project = "demo-project";
-const [google, firebase, stranger] = await Promise.all([issuer(), issuer(), issuer()]);
+const [google, firebase, stranger, elsewhere] = await Promise.all([issuer(), issuer(), issuer(), serve()]);
 const { url } = await serve({
+  SUPABASE_URL: elsewhere.url,
   GOOGLE_CLIENT_ID: client,
   GOOGLE_ISSUER: google.url,
   GOOGLE_JWKS_URL: google.keys,
@@ -128,4 +130,49 @@ test("who is signed in links Google, and unlinks it", async () => {
   assert.equal(data(await signIn(ada)).user.id, user.id);
   data(await auth.unlinkIdentity(identities[1]));
   assert.notEqual((await signIn(ada)).data.user?.id, user.id);
+});
+
+/** Who a bearer is here, by an SDK that takes any token for a key. */
+const bearer = (token) => device().auth.getUser(token);
+
+test("who is signed in at Firebase is a user here at the first request, and the same at the next", async () => {
+  const now = Math.floor(Date.now() / 1000);
+  const ada = { aud: project, sub: randomUUID(), user_id: "any", email: address(), email_verified: true, auth_time: now, firebase: { sign_in_provider: "password", identities: {} } };
+
+  const { user } = data(await bearer(await firebase.token(ada)));
+
+  assert.equal(user.email, ada.email);
+  assert.equal(user.identities[0].provider, "firebase");
+  assert.equal(data(await bearer(await firebase.token(ada))).user.id, user.id);
+  const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: await firebase.token(ada) });
+  const { choices } = await openai.chat.completions.create({ model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] });
+  assert.ok(choices[0].message.content);
+
+  for (const wrong of [{ aud: "another-project" }, { iss: google.url }, { exp: now - 1 }, { sub: "" }]) {
+    assert.equal((await bearer(await firebase.token({ ...ada, ...wrong }))).error?.code, "bad_jwt", JSON.stringify(wrong));
+  }
+  assert.equal((await bearer(await stranger.token({ ...ada, iss: firebase.url }))).error?.code, "bad_jwt");
+});
+
+test("who is signed in at a project of Supabase is a user here, and its keys are not", async () => {
+  const there = supabase.device(elsewhere.url);
+  const email = address();
+  const { session } = data(await there.auth.signUp({ email, password }));
+
+  const { user } = data(await bearer(session.access_token));
+
+  assert.notEqual(user.id, session.user.id);
+  assert.equal(user.identities[0].provider, "supabase");
+  assert.equal(user.identities[0].id, session.user.id);
+  const renewed = data(await there.auth.refreshSession()).session;
+  assert.equal(data(await bearer(renewed.access_token)).user.id, user.id);
+  assert.equal((await device().auth.refreshSession(renewed)).error.code, "refresh_token_not_found");
+});
+
+test("a bearer of others signs nobody in for good", async () => {
+  const token = await firebase.token({ aud: project, sub: randomUUID(), auth_time: Math.floor(Date.now() / 1000) });
+
+  const { error } = await device().auth.signInWithIdToken({ provider: "firebase", token });
+
+  assert.equal(error.code, "provider_disabled");
 });
