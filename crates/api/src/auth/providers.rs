@@ -103,11 +103,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn check(
-        &self,
-        production: bool,
-        problems: &mut Vec<Problem>,
-    ) {
+    pub fn check(&self, production: bool, problems: &mut Vec<Problem>) {
         let clients = [
             ("GOOGLE_CLIENT_ID", self.google_client_id.as_slice()),
             ("APPLE_CLIENT_ID", self.apple_client_id.as_slice()),

@@ -59,7 +59,7 @@ pub async fn run(checked: Checked) -> u8 {
         ),
         Err(error) => say("mail", Err(error.to_string())),
     }
-    match Issuers::new(&config.auth.providers) {
+    match crate::http::client().map(|client| Issuers::new(&config.auth.providers, client)) {
         Ok(issuers) if issuers.providers.is_empty() => println!(
             "– {:<12}{}",
             "providers",
