@@ -393,7 +393,7 @@ both_engines! {
         assert_eq!(again["user"]["identities"][0]["identity_data"]["full_name"], "A. Lovelace");
     }
 
-    /// Invariant 4.
+    /// Invariant 4: and who only claims the address blocks none of them.
     async fn fifty_who_come_at_once_with_one_address_are_one_user(engine: Engine) {
         let test = Federated::with(engine, CONFIRMING).await;
         test.prepare("ada@gmail.com").await;
@@ -413,7 +413,6 @@ both_engines! {
         assert_eq!(test.rows("identities").await, 26, "and the address");
     }
 
-    /// Invariant 4: an address that somebody only claims blocks nobody.
     async fn fifty_who_come_at_once_as_one_are_one_user(engine: Engine) {
         let test = Federated::new(engine).await;
         let tokens: Vec<_> = (0..50).map(|_| test.token("oidc", json!({"sub": "1"}))).collect();
