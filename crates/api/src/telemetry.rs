@@ -104,12 +104,7 @@ pub fn start(config: &crate::Config) -> Guard {
         .sentry_dsn
         .as_ref()
         .and_then(|dsn| start_sentry(config, dsn));
-    let filter = EnvFilter::new(&telemetry.log_level)
-        .add_directive(directive("hyper=warn"))
-        .add_directive(directive("h2=warn"))
-        .add_directive(directive("rustls=warn"))
-        // It writes down whole conversations: codes, addresses, the mail server's password.
-        .add_directive(directive("lettre=warn"));
+    let filter = filter(&telemetry.log_level);
     let format = telemetry
         .log_format
         .unwrap_or(if std::io::stderr().is_terminal() {
@@ -146,6 +141,16 @@ pub fn start(config: &crate::Config) -> Guard {
         #[cfg(feature = "otel")]
         _traces: flush,
     }
+}
+
+/// What is logged at a level: of some libraries never more than their warnings.
+pub fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(level)
+        .add_directive(directive("hyper=warn"))
+        .add_directive(directive("h2=warn"))
+        .add_directive(directive("rustls=warn"))
+        // It writes down whole conversations: codes, addresses, the mail server's password.
+        .add_directive(directive("lettre=warn"))
 }
 
 fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {

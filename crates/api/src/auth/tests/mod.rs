@@ -14,6 +14,7 @@ mod apple;
 mod authenticator;
 mod bootstrap;
 mod browser;
+mod canary;
 mod chain;
 mod codes;
 mod cookies;
