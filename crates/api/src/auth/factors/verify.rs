@@ -38,6 +38,8 @@ pub async fn verify(
         .await?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
+    // Before the factor, as whatever else changes factors does it.
+    db::users::locked(&mut tx, auth.user).await?;
     let factor = super::locked(&mut tx, id, &auth, now).await?;
     super::may_prove(&app, &auth, &factor)?;
     let challenge = given.challenge_id;

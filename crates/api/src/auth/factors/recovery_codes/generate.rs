@@ -42,7 +42,7 @@ pub async fn generate(
     if name.is_empty() {
         name = NAME.into();
     }
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "recovery_codes_generated").await?;
     app.limits
         .check(Action::SecondFactor, &auth.user.to_string())
         .await?;

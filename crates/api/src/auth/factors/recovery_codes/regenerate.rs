@@ -17,7 +17,7 @@ pub async fn regenerate(
     auth: Auth,
     client: Client,
 ) -> Result<Json<RecoveryCodes>> {
-    step_up::require(&app, &auth)?;
+    step_up::demand(&app, &auth, &client, "recovery_codes_regenerated").await?;
     app.limits
         .check(Action::SecondFactor, &auth.user.to_string())
         .await?;

@@ -43,6 +43,8 @@ pub async fn verify(
         .await?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
+    // Before the factor, as whatever else changes factors does it.
+    db::users::locked(&mut tx, auth.user).await?;
     let factor = db::factors::recovery_codes_locked(&mut tx, auth.user).await?;
     let Some(factor) = factor else {
         // Reads the same as a wrong code.
