@@ -4,27 +4,28 @@ use crate::{
     App,
     config::{Problem, Secret},
     http::is_loopback,
-    jobs::Hopeless,
 };
 use anyhow::Context;
 use db::{Timestamp, Tx, jobs::Job, users::User};
-use lettre::{Address, message::Mailbox};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use lettre::message::Mailbox;
+use serde::Serialize;
+use serde_json::Value;
 use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
 mod letter;
 mod locale;
+mod mailer;
 mod sealed;
 mod sendgrid;
 mod smtp;
 #[cfg(test)]
 mod tests;
 
-use letter::{Letter, Templates};
 pub use locale::Locale;
+use mailer::Draft;
+pub use mailer::Mailer;
 pub use sealed::Sealed;
 
 /// The kind of job that sends one mail.
@@ -102,7 +103,7 @@ impl Config {
 
 /// Every mail there is, with its facts. What it says of them is in `templates/`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(Deserialize))]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(tag = "mail", rename_all = "snake_case")]
 pub enum Mail {
     /// The code that proves an address.
@@ -200,18 +201,6 @@ pub enum Mail {
     },
 }
 
-/// A mail as its job keeps it.
-#[derive(Deserialize)]
-struct Draft {
-    #[serde(rename = "mail")]
-    kind: String,
-    to: String,
-    #[serde(default)]
-    locale: Locale,
-    #[serde(flatten)]
-    facts: Map<String, Value>,
-}
-
 /// Tells a user by mail what was done to their account, if they have an address of their own.
 pub async fn tell(
     tx: &mut Tx,
@@ -264,99 +253,4 @@ pub async fn send(app: &App, job: &Job) -> anyhow::Result<()> {
     let outcome = if sent.is_ok() { "sent" } else { "failed" };
     metrics::counter!("emails_total", "template" => kind, "outcome" => outcome).increment(1);
     sent
-}
-
-pub struct Mailer {
-    transport: Option<Transport>,
-    templates: Templates,
-    from: Mailbox,
-}
-
-enum Transport {
-    Smtp(smtp::Server),
-    SendGrid(sendgrid::Api),
-}
-
-/// What a transport sends.
-struct Post<'a> {
-    /// The same at every attempt, so that whoever gets two sees one.
-    id: Uuid,
-    kind: &'a str,
-    locale: Locale,
-    from: &'a Mailbox,
-    to: Address,
-    letter: Letter,
-}
-
-impl Post<'_> {
-    /// RFC 5322, section 3.6.4.
-    fn message_id(&self) -> String {
-        format!("<{}@{}>", self.id, self.from.email.domain())
-    }
-}
-
-impl Mailer {
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let transport = match (&config.smtp_url, &config.sendgrid_api_key) {
-            (Some(url), _) => Some(Transport::Smtp(smtp::Server::new(url)?)),
-            (None, Some(key)) => {
-                let api = sendgrid::Api::new(&config.sendgrid_api_base, key.clone())?;
-                Some(Transport::SendGrid(api))
-            }
-            (None, None) => None,
-        };
-        Ok(Self {
-            transport,
-            templates: Templates::load().context("the words of mails")?,
-            from: config.mail_from.clone(),
-        })
-    }
-
-    pub fn is_configured(&self) -> bool {
-        self.transport.is_some()
-    }
-
-    /// Whether the server takes us.
-    pub async fn test(&self) -> anyhow::Result<()> {
-        match &self.transport {
-            Some(Transport::Smtp(server)) => server.test().await,
-            Some(Transport::SendGrid(api)) => api.test().await,
-            None => Ok(()),
-        }
-    }
-
-    async fn deliver(&self, app: &App, id: Uuid, draft: Draft) -> anyhow::Result<()> {
-        let Draft {
-            kind,
-            to,
-            locale,
-            mut facts,
-        } = draft;
-        let address = to.parse().context("no mail can be sent to this address");
-        let address = address.context(Hopeless)?;
-        for fact in facts.values_mut() {
-            *fact = sealed::open(&app.keys, &to, fact.take())?;
-        }
-        facts.insert("to".into(), to.as_str().into());
-        facts.insert("sender".into(), self.sender().into());
-        let post = Post {
-            id,
-            kind: &kind,
-            locale,
-            from: &self.from,
-            to: address,
-            letter: self.templates.write(&kind, locale, &facts)?,
-        };
-        match &self.transport {
-            Some(Transport::Smtp(server)) => server.send(post, app.now()).await,
-            Some(Transport::SendGrid(api)) => api.send(post).await,
-            None => anyhow::bail!("no mail server is configured"),
-        }
-    }
-
-    /// How readers know who we are.
-    fn sender(&self) -> &str {
-        let name = self.from.name.as_deref();
-        name.unwrap_or_else(|| self.from.email.domain())
-    }
 }

@@ -1,5 +1,5 @@
 //! SendGrid over HTTP: <https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send>.
-use super::{Post, TIMEOUT};
+use super::{TIMEOUT, mailer::Post};
 use crate::{config::Secret, jobs::Hopeless};
 use anyhow::{Context, bail};
 use reqwest::{RequestBuilder, Response, StatusCode};

@@ -1,4 +1,4 @@
-use super::{Post, TIMEOUT};
+use super::{TIMEOUT, mailer::Post};
 use crate::{config::Secret, jobs::Hopeless};
 use anyhow::{Context, bail};
 use db::Timestamp;

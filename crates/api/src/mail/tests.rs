@@ -1,8 +1,8 @@
-use super::*;
+use super::{letter::Templates, mailer::Post, *};
 use crate::testing::{PASSWORD, Test, both_engines, request};
 use axum::body::Body;
 use http::{Method, header};
-use serde_json::json;
+use serde_json::{Map, json};
 use std::collections::BTreeSet;
 
 const HOSTILE: &str = "\"><script>alert(1)</script>{{ 7 * 7 }}\r\nBcc: eve@example.com";
