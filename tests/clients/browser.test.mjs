@@ -82,6 +82,24 @@ test("the page of a mailed link fits a phone, and its button a thumb", async () 
   assert.deepEqual(refused, []);
 });
 
+test("a mail fits a phone, and fetches nothing", async () => {
+  const email = address();
+  await page.goto(site.url);
+  await type(email);
+  await press("Sign up");
+  const { html } = (await mails(email))[0];
+  const reader = await page.context().newPage();
+  const fetched = [];
+  reader.on("request", (request) => fetched.push(request.url()));
+
+  await reader.setContent(html);
+
+  assert.equal(await reader.evaluate(() => document.documentElement.scrollWidth), phone.viewport.width);
+  const button = await reader.getByRole("link").first().boundingBox();
+  assert.ok(button.height >= 44, `${button.height} pixels high`);
+  assert.deepEqual(fetched, []);
+});
+
 for (const colorScheme of ["light", "dark"]) {
   test(`the button of a mailed link's page is readable where the phone is ${colorScheme}`, async () => {
     await page.emulateMedia({ colorScheme });
@@ -152,7 +170,7 @@ test("a passkey of nobody signs nobody in", async () => {
   await press("Add a passkey");
   await page.getByText(/^Passkey /).waitFor();
   await page.evaluate(async (url) => {
-    const [name] = Object.keys(localStorage).filter((name) => name.endsWith("-auth-token"));
+    const name = Object.keys(localStorage).find((name) => name.endsWith("-auth-token"));
     const { access_token } = JSON.parse(localStorage.getItem(name));
     const headers = { authorization: `Bearer ${access_token}` };
     const [passkey] = await (await fetch(`${url}/auth/v1/passkeys`, { headers })).json();

@@ -78,6 +78,8 @@ test("a mail arrives once, from whom it says, in both parts", async () => {
   assert.equal(headers.get("from"), "Plinth <hello@example.org>");
   assert.equal(headers.get("to"), email);
   assert.equal(headers.get("mime-version"), "1.0");
+  assert.match(headers.get("message-id"), /^<[^@>]+@example\.org>$/);
+  assert.equal(headers.get("auto-submitted"), "auto-generated");
   assert.ok(Math.abs(Date.parse(headers.get("date")) - Date.now()) < 60_000);
   assert.match(headers.get("content-type"), /^multipart\/alternative;/);
   const kinds = parts.map((part) => part.headers.get("content-type"));
