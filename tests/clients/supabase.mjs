@@ -8,14 +8,14 @@ export const password = "correct horse battery";
 export const address = () => `${randomUUID()}@example.com`;
 
 /** A client on a device of its own, and the paths that it asked for. */
-export function device(url, { key = "anon", ...auth } = {}) {
+export function device(url, { key = "anon", ...options } = {}) {
   const asked = [];
   const fetchAndNote = (input, init) => {
     asked.push(new URL(input.url ?? input).pathname);
     return fetch(input, init);
   };
   const client = createClient(url, key, {
-    auth: { autoRefreshToken: false, storageKey: randomUUID(), ...auth },
+    auth: { autoRefreshToken: false, storageKey: randomUUID(), experimental: { recoveryCodes: true }, ...options },
     global: { fetch: fetchAndNote },
   });
   return { auth: client.auth, asked };

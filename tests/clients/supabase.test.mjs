@@ -211,12 +211,13 @@ for (const [scope, standing] of [
   });
 }
 
+const levels = async ({ mfa }) => {
+  const { currentLevel, nextLevel } = data(await mfa.getAuthenticatorAssuranceLevel());
+  return [currentLevel, nextLevel];
+};
+
 test("a second factor is added, asked for and removed", async () => {
   const { auth, email } = await signedUp();
-  const levels = async (client) => {
-    const { currentLevel, nextLevel } = data(await client.mfa.getAuthenticatorAssuranceLevel());
-    return [currentLevel, nextLevel];
-  };
   assert.deepEqual(await levels(auth), ["aal1", "aal1"]);
 
   const factor = data(await auth.mfa.enroll({ factorType: "totp", friendlyName: "phone", issuer: "Plinth" }));
@@ -244,4 +245,29 @@ test("a second factor is added, asked for and removed", async () => {
   assert.equal((await auth.getUser()).error.name, "AuthSessionMissingError");
   data(await laptop.auth.refreshSession());
   assert.deepEqual(await levels(laptop.auth), ["aal1", "aal1"]);
+});
+
+test("a recovery code stands for the second factor that is lost, once", async () => {
+  const { auth, email } = await signedUp();
+  const factor = data(await auth.mfa.enroll({ factorType: "totp" }));
+  data(await auth.mfa.challengeAndVerify({ factorId: factor.id, code: totp(factor.totp.secret) }));
+
+  const { codes, total } = data(await auth.mfa.recoveryCodes.generate());
+
+  assert.equal(total, 10);
+  assert.equal(new Set(codes).size, 10);
+  const laptop = await signedIn(email);
+  assert.deepEqual(await levels(laptop.auth), ["aal1", "aal2"]);
+  assert.equal((await laptop.auth.mfa.recoveryCodes.verify({ code: "nonsense" })).error.code, "mfa_verification_failed");
+  data(await laptop.auth.mfa.recoveryCodes.verify({ code: codes[0] }));
+  assert.deepEqual(await levels(laptop.auth), ["aal2", "aal2"]);
+  assert.equal(data(await laptop.auth.mfa.recoveryCodes.getStatus()).remaining, 9);
+  const again = (await signedIn(email)).auth;
+  assert.equal((await again.mfa.recoveryCodes.verify({ code: codes[0] })).error.code, "mfa_verification_failed");
+
+  const { codes: newer } = data(await laptop.auth.mfa.recoveryCodes.regenerate());
+  assert.equal((await again.mfa.recoveryCodes.verify({ code: codes[1] })).error.code, "mfa_verification_failed");
+  data(await again.mfa.recoveryCodes.verify({ code: newer[1] }));
+  data(await again.mfa.recoveryCodes.unenroll());
+  assert.deepEqual(data(await again.mfa.listFactors()).all.map(({ factor_type }) => factor_type), ["totp"]);
 });
