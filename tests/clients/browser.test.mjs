@@ -186,3 +186,33 @@ test("a passkey of nobody signs nobody in", async () => {
   await page.reload();
   await page.getByLabel("E-mail").waitFor();
 });
+
+test("a security key is a second factor, and is asked for at the next sign-in", async () => {
+  const credentials = await authenticator({ transport: "usb", hasResidentKey: false, hasUserVerification: false, isUserVerified: false });
+  const email = await signedUp();
+  await press("Add a security key");
+  await reads("The key counts");
+  assert.equal((await credentials()).length, 1);
+  assert.equal((await claims()).aal, "aal2");
+
+  await press("Sign out");
+  await type(email);
+  await press("Sign in");
+  await reads(`Hello ${email}`);
+  assert.equal((await claims()).aal, "aal1");
+  await press("Prove the security key");
+  await reads("The key is proved");
+
+  const { aal, amr } = await claims();
+  assert.equal(aal, "aal2");
+  assert.deepEqual(amr.map(({ method }) => method), ["mfa/webauthn", "password"]);
+});
+
+/** What the access token says that this browser keeps. */
+async function claims() {
+  const token = await page.evaluate(() => {
+    const name = Object.keys(localStorage).find((name) => name.endsWith("-auth-token"));
+    return JSON.parse(localStorage.getItem(name)).access_token;
+  });
+  return JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+}
