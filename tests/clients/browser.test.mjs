@@ -216,3 +216,16 @@ async function claims() {
   });
   return JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
 }
+
+for (const provider of ["Google", "Apple", "GitHub"]) {
+  test(`who signs in with ${provider}, simulated, is signed in here`, async () => {
+    const email = address();
+    await page.goto(site.url);
+    await press(`Sign in with ${provider}`);
+    await page.getByLabel("Who are you?").fill(email);
+    await press("Continue");
+
+    await reads(`Hello ${email}`);
+    assert.equal(page.url(), `${site.url}/`);
+  });
+}
