@@ -229,3 +229,17 @@ for (const provider of ["Google", "Apple", "GitHub"]) {
     assert.equal(page.url(), `${site.url}/`);
   });
 }
+
+test("who is signed in links GitHub, simulated, and hears of it by mail", async () => {
+  const email = await signedUp();
+  const id = await page.getByTestId("id").textContent();
+  await reads("Known by email");
+
+  await press("Link GitHub");
+  await page.getByLabel("Who are you?").fill(address());
+  await press("Continue");
+
+  await reads("Known by email, github");
+  assert.equal(await page.getByTestId("id").textContent(), id);
+  assert.equal((await mails(email, 2))[1].subject, "GitHub was linked to your account");
+});

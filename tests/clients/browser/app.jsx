@@ -57,6 +57,8 @@ function SignedIn({ user, press }) {
       <button onClick={press(() => auth.registerPasskey(), ({ id }) => `Passkey ${id}`)}>Add a passkey</button>
       <button onClick={press(() => auth.mfa.webauthn.register({ friendlyName: "key" }), () => "The key counts")}>Add a security key</button>
       <button onClick={press(proveKey, () => "The key is proved")}>Prove the security key</button>
+      <button onClick={press(() => auth.linkIdentity({ provider: "github", options: { redirectTo: back } }), () => "")}>Link GitHub</button>
+      <p>Known by {user.identities.map(({ provider }) => provider).join(", ")}</p>
       <button onClick={press(() => auth.signOut(), () => "")}>Sign out</button>
     </>
   );
