@@ -20,9 +20,10 @@ export async function serve(configuration = {}) {
   const home = mkdtempSync(join(tmpdir(), "clients-"));
   const log = join(home, "log");
   const output = openSync(log, "a");
+  const kept = "DATABASE_URL" in configuration ? {} : storage(home);
   const server = spawn(binary, {
     cwd: home,
-    env: { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...storage(home), ...configuration },
+    env: { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...kept, ...configuration },
     stdio: ["ignore", output, output],
   });
   server.unref();
@@ -40,7 +41,7 @@ export async function serve(configuration = {}) {
   });
   const url = `http://127.0.0.1:${said(/"Plinth serves".*"port":(\d+)/)}`;
   const world = said(/Simulated world +(http:\S+?)\/?\n/);
-  return { url, world, mails: mailbox(world), said };
+  return { url, world, mails: mailbox(world), said, kept };
 }
 
 /** What a log says beside what is usual. */
