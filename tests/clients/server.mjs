@@ -7,6 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
+// Who is told to stop takes its servers along.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 /** The server that runs already, or one of its own. */
 export async function anyServer() {
   const url = process.env.PLINTH_URL;
@@ -20,7 +23,7 @@ export async function serve(configuration = {}) {
   const home = mkdtempSync(join(tmpdir(), "clients-"));
   const log = join(home, "log");
   const output = openSync(log, "a");
-  const kept = "DATABASE_URL" in configuration ? {} : storage(home);
+  const { kept, forget } = "DATABASE_URL" in configuration ? { kept: {}, forget() {} } : storage(home);
   const server = spawn(binary, {
     cwd: home,
     env: { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...kept, ...configuration },
@@ -30,6 +33,7 @@ export async function serve(configuration = {}) {
   process.on("exit", (code) => {
     server.kill("SIGKILL");
     if (code !== 0) process.stderr.write(troubles(readFileSync(log, "utf8")));
+    forget();
     rmSync(home, { recursive: true, force: true });
   });
 
@@ -50,18 +54,18 @@ function troubles(log) {
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** Where it keeps what it knows. */
+/** Where it keeps what it knows, and how that is forgotten. */
 function storage(home) {
   mkdirSync(join(home, "data"));
   const { TEST_DATABASE_URL: postgres, TEST_REDIS_URL: redis } = process.env;
-  const kept = redis ? { REDIS_URL: redis } : {};
-  if (!postgres) return kept;
+  const shared = redis ? { REDIS_URL: redis } : {};
+  if (!postgres) return { kept: shared, forget() {} };
   const name = `clients_${randomBytes(8).toString("hex")}`;
-  execFileSync("psql", [postgres, "--quiet", "--command", `create database ${name}`]);
-  process.on("exit", () => execFileSync("psql", [postgres, "--quiet", "--command", `drop database ${name} with (force)`]));
+  const run = (sql) => execFileSync("psql", [postgres, "--quiet", "--command", sql]);
+  run(`create database ${name}`);
   const url = new URL(postgres);
   url.pathname = name;
-  return { ...kept, DATABASE_URL: url.href };
+  return { kept: { ...shared, DATABASE_URL: url.href }, forget: () => run(`drop database ${name} with (force)`) };
 }
 
 /** What was mailed to an address, oldest first, once it is so many. */
