@@ -50,7 +50,7 @@ test("who comes from Google is somebody new, and the same the next time", async 
   assert.equal(data(await signIn({ ...ada, email: address() })).user.id, user.id);
 });
 
-test("a token serves once", async () => {
+test("invariant 15: a token serves once", async () => {
   const token = await google.token(person());
   data(await device().auth.signInWithIdToken({ provider, token }));
 
@@ -59,7 +59,7 @@ test("a token serves once", async () => {
   assert.equal(error.code, "id_token_replayed");
 });
 
-test("a nonce is known raw and hashed, and no other is", async () => {
+test("invariant 16: a nonce is known raw and hashed, and no other is", async () => {
   const nonce = randomUUID();
   const hashed = createHash("sha256").update(nonce).digest("hex");
 
@@ -71,7 +71,7 @@ test("a nonce is known raw and hashed, and no other is", async () => {
   }
 });
 
-test("what is not Google's, not for us, or not in time is refused", async () => {
+test("invariant 14: what is not Google's, not for us, or not in time is refused", async () => {
   const now = Math.floor(Date.now() / 1000);
   const ada = person();
   const right = await google.token(ada);
@@ -100,7 +100,7 @@ test("what is not Google's, not for us, or not in time is refused", async () => 
   data(await device().auth.signInWithIdToken({ provider, token: right }));
 });
 
-test("Google's word opens the account of its own mailbox, and of no other", async () => {
+test("invariant 13: Google's word opens the account of its own mailbox, and of no other", async () => {
   for (const [domain, opens] of [["gmail.com", true], ["example.com", false]]) {
     const email = `${randomUUID()}@${domain}`;
     const { auth } = device();

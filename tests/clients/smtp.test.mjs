@@ -103,7 +103,7 @@ test("a server whose certificate nobody vouches for gets neither the password no
   assert.deepEqual(heard.mails, []);
 });
 
-test("who signs up does not wait for a mail server that says nothing", async () => {
+test("invariant 3: who signs up does not wait for a mail server that says nothing", async () => {
   const mute = createServer();
   const called = new Promise((resolve) => mute.once("connection", resolve));
   await new Promise((resolve) => mute.listen(0, "127.0.0.1", resolve));

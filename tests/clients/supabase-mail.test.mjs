@@ -118,12 +118,12 @@ test("a link brings an app a code that only the app can exchange", async () => {
   assert.equal(again.searchParams.get("error_code"), "otp_expired");
 });
 
-test("a link's secret signs in as token_hash, however often the link was looked at", async () => {
+test("invariant 46: a link's secret signs in as token_hash, however often the link was looked at", async () => {
   const { auth } = app();
   const email = address();
   data(await auth.signInWithOtp({ email, options: { emailRedirectTo: back } }));
   const followed = link((await mails(email))[0]);
-  for (const method of ["GET", "HEAD", "GET"]) assert.equal((await fetch(followed, { method })).status, 200);
+  for (const method of ["GET", "HEAD", "GET", "HEAD", "GET"]) assert.equal((await fetch(followed, { method })).status, 200);
 
   const token_hash = followed.searchParams.get("token");
   const { session } = data(await device().auth.verifyOtp({ token_hash, type: "email" }));
@@ -174,7 +174,7 @@ test("an app hears that its link was for a new password", async () => {
   data(await signIn(email, "a better password"));
 });
 
-test("a new address counts once it is confirmed, and the old one can take it back", async () => {
+test("invariant 50: a new address counts once it is confirmed, and the old one can take it back", async () => {
   const { auth, email, session } = await confirmed();
   const next = address();
 

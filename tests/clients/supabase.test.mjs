@@ -45,7 +45,7 @@ test("signing up twice is told apart", async () => {
   assert.equal(error.status, 422);
 });
 
-test("a wrong password and an unknown address are one error", async () => {
+test("invariant 1: a wrong password and an unknown address are one error", async () => {
   const { email } = await signedUp();
   const { auth } = device();
 
@@ -123,7 +123,7 @@ test("two clients that share a token may refresh at once", async () => {
   for (const { auth } of tabs) assert.equal(data(await auth.getUser()).user.id, session.user.id);
 });
 
-test("twenty clients that share a token may refresh at once, and get one token", async () => {
+test("invariant 30: twenty clients that share a token may refresh at once, and get one token", async () => {
   const { session } = await signedUp();
   const tabs = Array.from({ length: 20 }, device);
 
@@ -134,7 +134,7 @@ test("twenty clients that share a token may refresh at once, and get one token",
   for (const { access_token } of sessions) assert.equal(data(await device().auth.getUser(access_token)).user.id, session.user.id);
 });
 
-test("a refresh token of long ago ends the session", async () => {
+test("invariant 31: a refresh token of long ago ends the session", async () => {
   const { auth, session } = await signedUp();
   data(await auth.refreshSession());
   const newest = data(await auth.refreshSession()).session;
@@ -247,7 +247,7 @@ test("a second factor is added, asked for and removed", async () => {
   assert.deepEqual(await levels(laptop.auth), ["aal1", "aal1"]);
 });
 
-test("a recovery code stands for the second factor that is lost, once", async () => {
+test("invariant 52: a recovery code stands for the second factor that is lost, once", async () => {
   const { auth, email } = await signedUp();
   const factor = data(await auth.mfa.enroll({ factorType: "totp" }));
   data(await auth.mfa.challengeAndVerify({ factorId: factor.id, code: totp(factor.totp.secret) }));
