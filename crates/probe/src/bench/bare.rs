@@ -4,7 +4,7 @@ use super::{
     load::Turn,
     process::{cpu_of, rss_of},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use axum::{
     Router,
     extract::State,
@@ -55,6 +55,8 @@ pub enum Command {
         #[arg(long)]
         answer: PathBuf,
     },
+    /// Verifies a password with Argon2id on all cores for so long, and prints how it went.
+    Argon2 { millis: u64 },
     /// Stores events and their jobs for so long, one pair a transaction, and prints how it went.
     Ingest {
         file: PathBuf,
@@ -87,6 +89,11 @@ pub async fn run(command: Command) -> Result<()> {
                     .with_state(Arc::new(users)),
             )
             .await
+        }
+        Command::Argon2 { millis } => {
+            let verified = argon2(Duration::from_millis(millis))?;
+            println!("{}", serde_json::to_string(&verified)?);
+            Ok(())
         }
         Command::Ingest { file, body, millis } => {
             let stored = ingest(&file, &std::fs::read(body)?, Duration::from_millis(millis))?;
@@ -386,6 +393,42 @@ const INSERT_JOB: &str = "
     insert into jobs (id, kind, subject, payload, dedupe_key, due_at, attempts, created_at)
     values (?1, 'apply_webhook', ?2, ?3, null, ?4, 0, ?4)
     on conflict (dedupe_key) do nothing";
+
+/// As the server verifies a password, on every core, and nothing else.
+fn argon2(turn: Duration) -> Result<Stored> {
+    use argon2::{
+        Argon2,
+        password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    };
+    let hashed = Argon2::default().hash_password(b"correct horse battery");
+    let hash = hashed.map_err(|error| anyhow!("{error}"))?.to_string();
+    let before = cpu_of("self")?;
+    let started = Instant::now();
+    let verify = || {
+        let mut latencies = vec![];
+        while started.elapsed() < turn {
+            let begun = Instant::now();
+            let parsed = PasswordHash::new(&hash).map_err(|error| anyhow!("{error}"))?;
+            let right = Argon2::default().verify_password(b"correct horse battery", &parsed);
+            right.map_err(|error| anyhow!("{error}"))?;
+            latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+        }
+        Ok::<_, anyhow::Error>(latencies)
+    };
+    let cores = std::thread::available_parallelism()?.get();
+    let latencies = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(verify)).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = ended.map(|ended| ended.map_err(|_| anyhow!("a thread panicked"))?);
+        ended.collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Stored {
+        elapsed_us: started.elapsed().as_micros() as u64,
+        latencies: latencies.concat(),
+        cpu_ms: (cpu_of("self")?.saturating_sub(before)).as_millis() as u64,
+        rss: rss_of("self")?,
+    })
+}
 
 fn ingest(file: &std::path::Path, body: &[u8], turn: Duration) -> Result<Stored> {
     use rusqlite::params;

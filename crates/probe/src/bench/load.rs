@@ -10,7 +10,7 @@ use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::MissedTickBehavior};
 
 pub type Connection = http1::SendRequest<Full<Bytes>>;
 
@@ -69,19 +69,10 @@ impl Load {
             let mut latencies = Vec::with_capacity(64 * 1024);
             loop {
                 let request = make(number.replace(number.get() + 1));
-                let sent = Instant::now();
-                if sent >= deadline {
-                    return Ok(latencies);
+                if Instant::now() >= deadline {
+                    return Ok::<_, anyhow::Error>(latencies);
                 }
-                let response = connection.send_request(request).await?;
-                if response.status() != 200 {
-                    bail!("answered {}", explained(response).await);
-                }
-                let mut body = response.into_body();
-                while let Some(frame) = body.frame().await {
-                    frame?;
-                }
-                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(send(connection, request).await?);
             }
         });
         let latencies = tokio::time::timeout(turn + PATIENCE, try_join_all(loops));
@@ -92,6 +83,42 @@ impl Load {
             ..Turn::default()
         })
     }
+}
+
+/// One request after the other at fixed times, whether or not the last was quick: what others keep the
+/// server from shows in how long they take.
+pub async fn paced(
+    connection: &mut Connection,
+    every: Duration,
+    turn: Duration,
+    request: &Request<Full<Bytes>>,
+) -> Result<Turn> {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (started, mut latencies) = (Instant::now(), vec![]);
+    while started.elapsed() < turn {
+        due.tick().await;
+        latencies.push(send(connection, request.clone()).await?);
+    }
+    Ok(Turn {
+        elapsed: started.elapsed(),
+        latencies,
+        ..Turn::default()
+    })
+}
+
+/// Microseconds until a request was answered to its end.
+async fn send(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<u32> {
+    let sent = Instant::now();
+    let response = connection.send_request(request).await?;
+    if response.status() != 200 {
+        bail!("answered {}", explained(response).await);
+    }
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX))
 }
 
 /// The status and the beginning of the body.

@@ -4,10 +4,13 @@ pub mod bare;
 mod ingest;
 mod load;
 mod machine;
+mod pgbench;
 mod process;
 mod reads;
+mod refreshes;
 mod report;
 mod server;
+mod sign_ins;
 mod start;
 mod stats;
 mod streams;
@@ -77,6 +80,11 @@ pub enum Scenario {
     Health,
     /// GET /auth/v1/user with a token, against axum with the same check and the same three reads.
     User,
+    /// Sign-ins with a password, against Argon2id alone on all cores; what a flood of them does to the
+    /// rest; and what it costs to know who asks.
+    SignIns,
+    /// Refreshes, against pgbench doing the same to the same rows.
+    Refreshes,
     /// POST /webhooks/stripe, signed and unique, until it is on disk; against the bare database.
     Ingest,
     /// From exec to ready with nothing there yet; size; memory at rest.
@@ -190,6 +198,8 @@ impl Bench {
             match scenario {
                 Scenario::Health => reads::health(self, report).await.context("health")?,
                 Scenario::User => reads::user(self, report).await.context("user")?,
+                Scenario::SignIns => sign_ins::run(self, report).await.context("sign-ins")?,
+                Scenario::Refreshes => refreshes::run(self, report).await.context("refreshes")?,
                 Scenario::Ingest => ingest::run(self, report).await.context("ingest")?,
                 Scenario::Start => start::run(self, report).await.context("start")?,
                 Scenario::Streams => streams::run(self, report).await.context("streams")?,

@@ -32,7 +32,10 @@ pub struct Server {
 /// A signed-in user.
 pub struct User {
     pub id: String,
+    pub email: String,
+    pub password: String,
     pub token: String,
+    pub refresh_token: String,
 }
 
 impl Server {
@@ -91,7 +94,8 @@ impl Server {
 
     pub async fn sign_up(&self) -> Result<User> {
         let name = Uuid::new_v4().simple().to_string();
-        let body = json!({"email": format!("probe-{name}@example.com"), "password": format!("Probe {name}")});
+        let (email, password) = (format!("probe-{name}@example.com"), format!("Probe {name}"));
+        let body = json!({"email": email, "password": password});
         let session = ask(self.client.post(self.url("/auth/v1/signup")).json(&body)).await?;
         let text = |pointer: &str| {
             session
@@ -99,9 +103,14 @@ impl Server {
                 .and_then(Value::as_str)
                 .map(ToOwned::to_owned)
         };
-        let user = text("/user/id").zip(text("/access_token"));
-        let (id, token) = user.context("signing up gave no session")?;
-        Ok(User { id, token })
+        let member = |pointer: &str| text(pointer).context("signing up gave no session");
+        Ok(User {
+            id: member("/user/id")?,
+            token: member("/access_token")?,
+            refresh_token: member("/refresh_token")?,
+            email,
+            password,
+        })
     }
 
     pub async fn get(&self, path: &str, user: &User) -> Result<Value> {
