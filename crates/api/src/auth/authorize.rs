@@ -1,7 +1,8 @@
 //! Where a sign-in with others begins: the browser is sent to the provider, with what it has to bring
 //! back. `GET authorize` signs in, `GET user/identities/authorize` links.
 use super::{
-    callback, flow, oauth, pkce::Challenge, providers::Provider, redirect, step_up, ticket,
+    callback, flow, oauth, pkce::Challenge, providers::Provider, redirect, session::Client,
+    step_up, ticket,
 };
 use crate::{
     App, Error, Result,
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -182,13 +182,14 @@ struct Away {
 async fn link(
     State(app): State<App>,
     auth: Auth,
+    client: Client,
     uri: Uri,
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
     if !app.config.auth.auth_manual_linking {
         return Err(Error::ManualLinkingDisabled);
     }
-    require_fresh(&app, &auth, auth.user).await?;
+    require_fresh(&app, &auth, &client).await?;
     asked.provider(&app)?;
     redirect::or_refuse(&app, asked.redirect_to.as_deref())?;
     asked.challenge()?;
@@ -208,10 +209,10 @@ async fn link(
 }
 
 /// Who is anonymous has nothing to prove themself by, and nothing yet to lose.
-async fn require_fresh(app: &App, auth: &Auth, user: Uuid) -> Result<()> {
-    let user = db::users::by_id(&app.db, user).await?;
+async fn require_fresh(app: &App, auth: &Auth, client: &Client) -> Result<()> {
+    let user = db::users::by_id(&app.db, auth.user).await?;
     if user.is_some_and(|user| user.is_anonymous) {
         return Ok(());
     }
-    step_up::require(app, auth)
+    step_up::demand(app, auth, client, "identity_linked").await
 }

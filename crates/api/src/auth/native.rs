@@ -153,7 +153,7 @@ pub async fn link(
     let user = db::users::by_id(&app.db, auth.user).await?;
     let user = user.ok_or(Error::SessionEnded)?;
     if !user.is_anonymous {
-        step_up::require(app, auth)?;
+        step_up::demand(app, auth, client, "identity_linked").await?;
     }
     open(app, grant, Beside::default(), Some(user), client).await
 }

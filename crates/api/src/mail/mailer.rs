@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub struct Draft {
     #[serde(rename = "mail")]
     pub kind: String,
-    to: String,
+    pub to: String,
     #[serde(default)]
     locale: Locale,
     #[serde(flatten)]

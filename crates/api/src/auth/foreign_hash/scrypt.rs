@@ -77,10 +77,9 @@ impl Scrypt {
 }
 
 /// Parameters by name, salt and hash.
-fn parts<'a>(
-    rest: &'a str,
-    base64: &GeneralPurpose,
-) -> Option<(HashMap<&'a str, &'a str>, Vec<u8>, Vec<u8>)> {
+type Parts<'a> = (HashMap<&'a str, &'a str>, Vec<u8>, Vec<u8>);
+
+fn parts<'a>(rest: &'a str, base64: &GeneralPurpose) -> Option<Parts<'a>> {
     let [said, salt, hash] = rest.split('$').collect::<Vec<_>>().try_into().ok()?;
     let said = said.split(',').map(|one| one.split_once('='));
     let said = said.collect::<Option<_>>()?;

@@ -92,7 +92,8 @@ both_engines! {
 
         let (one, other) = tokio::join!(bootstrap::run(&test.app), bootstrap::run(&beside.app));
 
-        (one.unwrap(), other.unwrap());
+        one.unwrap();
+        other.unwrap();
         assert_eq!((test.rows("users").await, test.rows("audit_events").await), (1, 1));
         let root = Person::of(&test.sign_in(ROOT, FIRST).await.json());
         test.choose_password(&root.token, PASSWORD).await;

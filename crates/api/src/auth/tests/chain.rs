@@ -75,7 +75,8 @@ both_engines! {
             }
             rows += 4;
             let (one, other) = tokio::join!(chain::seal(&test.app), chain::seal(&beside.app));
-            (one.unwrap(), other.unwrap());
+            one.unwrap();
+            other.unwrap();
         }
         chain::seal(&test.app).await.unwrap();
 

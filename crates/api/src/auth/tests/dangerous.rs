@@ -23,6 +23,9 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         "/auth/v1/factors",
         r#"{"factor_type": "totp", "friendly_name": "another"}"#,
     ),
+    ("post", "/auth/v1/factors/recovery-codes", "{}"),
+    ("post", "/auth/v1/factors/recovery-codes/regenerate", "{}"),
+    ("delete", "/auth/v1/factors/recovery-codes", "{}"),
     ("delete", "/auth/v1/factors/{factor}", "{}"),
     ("post", "/auth/v1/passkeys/registration/options", "{}"),
     (
@@ -42,6 +45,11 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         r#"{"email": "another@example.com"}"#,
     ),
     ("get", "/auth/v1/user/export", "{}"),
+    (
+        "get",
+        "/auth/v1/user/identities/authorize?provider=google&code_challenge_method=s256&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        "{}",
+    ),
     ("delete", "/auth/v1/user/identities/{identity}", "{}"),
     ("delete", "/auth/v1/user", "{}"),
 ];
@@ -69,6 +77,8 @@ const HARMLESS: &[(&str, &str)] = &[
     ("post", "/auth/v1/factors/{}/verify"),
     ("post", "/auth/v1/invite"),
     ("post", "/auth/v1/logout"),
+    ("get", "/auth/v1/factors/recovery-codes"),
+    ("post", "/auth/v1/factors/recovery-codes/verify"),
     ("get", "/auth/v1/passkeys"),
     ("patch", "/auth/v1/passkeys/{}"),
     ("get", "/auth/v1/reauthenticate"),
@@ -79,6 +89,7 @@ const HARMLESS: &[(&str, &str)] = &[
 
 /// A route without the names of its parameters.
 fn bare(route: &str) -> String {
+    let (route, _) = route.split_once('?').unwrap_or((route, ""));
     let part = |part: &str| if part.starts_with('{') { "{}" } else { part }.to_owned();
     route.split('/').map(part).collect::<Vec<_>>().join("/")
 }

@@ -115,7 +115,7 @@ both_engines! {
         let behind_fly = Test::with(engine, &[limits, ("TRUSTED_PROXY", "fly")]).await;
         let networks = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:2::77", "2001:db8:1:2:8000::"];
 
-        for n in 0..4 {
+        for (n, network) in networks.into_iter().enumerate() {
             let status = if n < 3 { 400 } else { 429 };
             let email = format!("user{n}@example.com");
             let spoofed = format!("203.0.113.{n}");
@@ -124,7 +124,7 @@ both_engines! {
                 let peer = format!("192.0.2.{m}");
                 assert_eq!(sign_in(&test, with(&peer, header, &spoofed), &email, WRONG).await.status, status, "{header}");
             }
-            assert_eq!(sign_in(&test, at(networks[n]), &email, WRONG).await.status, status, "one IPv6 network is one client");
+            assert_eq!(sign_in(&test, at(network), &email, WRONG).await.status, status, "one IPv6 network is one client");
             assert_eq!(sign_in(&behind_fly, with("10.0.0.1", "x-forwarded-for", &spoofed), &email, WRONG).await.status, status, "a header that is missing switches nothing off");
         }
         assert_eq!(sign_in(&behind_fly, with("10.0.0.1", "fly-client-ip", "203.0.113.9"), "ada@example.com", WRONG).await.status, 400);

@@ -119,7 +119,10 @@ both_engines! {
 
         let settings = test.get("", "/auth/v1/settings").await.json();
 
-        assert_eq!(settings["external"], json!({"email": true, "phone": false, "anonymous_users": false}));
+        assert_eq!(settings["external"], json!({
+            "email": true, "phone": false, "anonymous_users": false,
+            "google": true, "apple": true, "github": true, "oidc": true, "replit": false,
+        }));
         assert_eq!((&settings["disable_signup"], &settings["mailer_autoconfirm"]), (&json!(true), &json!(false)));
     }
 

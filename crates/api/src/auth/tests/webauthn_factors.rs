@@ -138,7 +138,8 @@ both_engines! {
         let test = Test::new(engine).await;
         let mut right = key();
         let (ada, id) = with_key(&test, "ada@example.com", &right).await;
-        let changes: [(&str, fn(&mut Authenticator)); 5] = [
+        type Change = (&'static str, fn(&mut Authenticator));
+        let changes: [Change; 5] = [
             ("origin", |key| key.origin = "https://evil.example.com".into()),
             ("port", |key| key.origin = "http://localhost:8081".into()),
             ("rp id", |key| key.rp_id = "evil.example.com".into()),

@@ -11,7 +11,7 @@ use serde_json::json;
 /// them end, and this one, if it does, is left at aal1. The user is told by mail.
 #[utoipa::path(delete, path = "/auth/v1/factors/recovery-codes", tag = "second factors", responses((status = 200, body = Removed), (status = 404)))]
 pub async fn remove(State(app): State<App>, auth: Auth, client: Client) -> Result<Json<Removed>> {
-    step_up::demand(&app, &auth, &client, "recovery_codes_removed").await?;
+    step_up::demand(&app, &auth, &client, "recovery_codes_deleted").await?;
 
     let now = app.now();
     let mut tx = app.db.begin().await?;
