@@ -237,7 +237,8 @@ both_engines! {
 
         db::testing::execute(&test.app.db, "update sessions set authenticated_at = (select max(created_at) from sessions)").await.unwrap();
         for dared in DANGEROUS {
-            if dared.1 == "/auth/v1/factors/{factor}" {
+            // Leaves the session at aal1, and so would be the last.
+            if dared.0 == "delete" && dared.1.starts_with("/auth/v1/factors/") {
                 continue;
             }
             let answer = owner.dare(&test, &owner.person.token, *dared).await;
