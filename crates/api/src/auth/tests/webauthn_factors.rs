@@ -231,6 +231,10 @@ both_engines! {
             let new = enrolled(&test, &ben.token, "").await;
             assert_eq!(touched(&test, &ben.token, &new, key).await.refusal(), taken);
         }
+        let mut passkey = Authenticator::new("localhost", SITE);
+        test.with_passkey(&ben, &mut passkey).await;
+        let new = enrolled(&test, &ben.token, "").await;
+        assert_eq!(touched(&test, &ben.token, &new, &passkey).await.refusal(), taken, "what signs in alone is no second factor");
         assert_eq!(test.rows("mfa_webauthn_credentials").await, 2);
     }
 
