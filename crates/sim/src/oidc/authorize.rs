@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use reqwest::Url;
 use serde_json::json;
@@ -21,12 +21,19 @@ pub type Asked = HashMap<String, String>;
 pub async fn authorize(
     State(oidc): State<Oidc>,
     Path(provider): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Response {
     let back = match check(&provider, &asked) {
         Ok(back) => back,
         Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
+    if let Some(beside) = back.beside(&headers) {
+        let query = uri.query().unwrap_or_default();
+        let url = format!("{beside}/oidc/{provider}/authorize?{query}");
+        return (StatusCode::FOUND, [(header::LOCATION, url)]).into_response();
+    }
     let value = |name: &str| asked.get(name).cloned();
     let state = value("state").map(|state| ("state", state));
     let issuer = ("iss", oidc.issuer(&provider));
@@ -82,6 +89,17 @@ impl Back {
         let to = Url::parse(redirect_uri).ok()?;
         let plain = matches!(to.scheme(), "http" | "https") && to.fragment().is_none();
         plain.then_some(Self { to, posted: false })
+    }
+
+    /// Where we are under the client's name, if that is another of this machine's: browsers leave
+    /// cookies out of a POST from 127.0.0.1 to localhost.
+    fn beside(&self, headers: &HeaderMap) -> Option<String> {
+        let asked = headers.get(header::HOST)?.to_str().ok()?;
+        let (name, port) = asked.rsplit_once(':')?;
+        let theirs = self.to.host_str()?;
+        let names = ["127.0.0.1", "localhost"];
+        let other = theirs != name && [theirs, name].iter().all(|name| names.contains(name));
+        (self.posted && other).then(|| format!("http://{theirs}:{port}"))
     }
 
     pub fn with(mut self, answer: impl Iterator<Item = (&'static str, String)>) -> Response {

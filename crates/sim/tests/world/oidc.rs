@@ -188,6 +188,43 @@ async fn apple_posts_and_says_a_name_once() {
 }
 
 #[tokio::test]
+async fn apple_posts_from_the_same_site_whatever_this_machine_is_called() {
+    let world = world().await;
+    let asked = [
+        ("login_hint", "ada@example.com"),
+        ("response_mode", "form_post"),
+        ("redirect_uri", "http://localhost:9/callback"),
+    ];
+
+    let moved = authorize(&world, "apple", &asked).await;
+
+    let to = moved.headers()["location"].to_str().unwrap();
+    let here = world
+        .oidc()
+        .issuer("apple")
+        .replace("127.0.0.1", "localhost");
+    assert_eq!(moved.status(), StatusCode::FOUND);
+    assert!(
+        to.starts_with(&format!("{here}/authorize?")) && to.contains("login_hint"),
+        "{to}"
+    );
+    let page = http().get(to).send().await.unwrap();
+    assert!(
+        page.text()
+            .await
+            .unwrap()
+            .contains("http://localhost:9/callback")
+    );
+    let got = authorize(&world, "google", &[asked[0], asked[2]]).await;
+    assert!(
+        got.headers()["location"]
+            .to_str()
+            .unwrap()
+            .starts_with("http://localhost:9/")
+    );
+}
+
+#[tokio::test]
 async fn replit_has_public_clients_with_proof() {
     let world = world().await;
     let asked = [
