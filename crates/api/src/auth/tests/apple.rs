@@ -121,6 +121,23 @@ both_engines! {
         assert!(unreadable.unwrap_err().to_string().contains("JWT_SECRET"));
     }
 
+    /// Invariant 71: what Apple refuses for our sake is tried again, for an operator may mend it.
+    async fn invariant_71_a_token_that_apple_will_not_take_from_us_is_not_forgotten(engine: Engine) {
+        let test = Test::new(engine).await;
+        let sealed = test.app.keys.seal(crate::auth::federation::REFRESH_TOKEN, b"rt_1").unwrap();
+        let token = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, sealed);
+        let revoke = async |client: &str| {
+            let job = json!({"client_id": client, "token": token});
+            crate::auth::apple::revoke(&test.app, &job).await
+        };
+
+        let refused = revoke("").await.unwrap_err().to_string();
+        revoke(DEVELOPMENT_CLIENT).await.unwrap();
+
+        assert!(refused.contains("invalid_client") && !refused.contains("rt_1"), "{refused}");
+        assert_eq!(test.world.oidc().revoked().len(), 1);
+    }
+
     async fn who_brought_no_token_leaves_all_the_same(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.at_apple("ada@example.com").await;
