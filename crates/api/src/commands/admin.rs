@@ -19,6 +19,7 @@ pub enum Verb {
     /// Make an admin of an address: a new user with a password for one sign-in, or a user who is there
     Create {
         /// Their e-mail address
+        #[arg(value_parser = address)]
         email: String,
         /// Give a user who is there such a password too, in place of theirs
         #[arg(long)]
@@ -27,6 +28,10 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+}
+
+fn address(text: &str) -> Result<String, String> {
+    normalise_email(text).ok_or_else(|| "an e-mail address".into())
 }
 
 pub async fn run(checked: Checked, verb: Verb) -> anyhow::Result<()> {
