@@ -969,3 +969,66 @@ mod secrets {
         }
     }
 }
+
+#[test]
+fn keys_are_listed_rotated_and_revoked() {
+    let folder = Folder::new();
+    let database = folder.database();
+    let variables = [("DATABASE_URL", database.as_str())];
+    let run = |arguments: &[&str]| {
+        let output = plinth(&folder.0, &[&["keys"], arguments].concat(), &variables).output();
+        let output = output.unwrap();
+        let said = words(&output.stdout) + &words(&output.stderr);
+        (output.status.code().unwrap(), said)
+    };
+    let json = |arguments: &[&str]| -> Vec<Value> {
+        let (code, said) = run(&[arguments, &["--json"]].concat());
+        assert_eq!(code, 0, "{said}");
+        said.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let states = || {
+        let keys = json(&["list"]).into_iter();
+        let named = keys.map(|key| {
+            (
+                key["kid"].as_str().unwrap().to_owned(),
+                key["state"].as_str().unwrap().to_owned(),
+            )
+        });
+        named.collect::<Vec<_>>()
+    };
+    let [(first, _)] = &states()[..] else {
+        panic!()
+    };
+
+    let published = &json(&["rotate"])[0];
+    let second = published["kid"].as_str().unwrap();
+    assert_eq!(
+        (&published["rotated"], &json(&["rotate"])[0]["rotated"]),
+        (&json!("published"), &json!("waiting"))
+    );
+    assert_eq!(states().len(), 2);
+    let activated = &json(&["rotate", "--force"])[0];
+    assert_eq!(
+        activated,
+        &json!({"rotated": "activated", "kid": second, "retired": first})
+    );
+    assert_eq!(
+        json(&["revoke", first])[0],
+        json!({"revoked": first, "replaced_by": null})
+    );
+
+    let state = |kid: &str, state: &str| (kid.to_owned(), state.to_owned());
+    assert_eq!(states(), [state(second, "active"), state(first, "revoked")]);
+    let (_, list) = run(&["list"]);
+    assert!(
+        list.contains(&format!("{second}  ES256  active for ")) && list.contains(": signs"),
+        "{list}"
+    );
+    let (code, said) = run(&["revoke", "nothing"]);
+    assert!(
+        code == 1 && said.contains("there is no key nothing"),
+        "{said}"
+    );
+}
