@@ -29,7 +29,7 @@ pub enum Engine {
     Postgres,
 }
 
-/// One test, two engines. On PostgreSQL it runs where `TEST_DATABASE_URL` names a server.
+/// One test, two engines: invariant 80. On PostgreSQL it runs where `TEST_DATABASE_URL` names a server.
 macro_rules! both_engines {
     ($($(#[$meta:meta])* async fn $name:ident($engine:ident: Engine) $body:block)*) => {$(
         $(#[$meta])*

@@ -8,6 +8,7 @@ async fn post(test: &Test, content_type: &str, path: &str, body: impl Into<Body>
 }
 
 both_engines! {
+    /// Invariant 61.
     async fn every_answer_is_versioned_and_kept_by_nobody(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
