@@ -5,10 +5,7 @@ use anyhow::{Context, bail};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
 use url::Url;
-
-const CONNECT: Duration = Duration::from_secs(5);
 
 pub struct Api {
     client: reqwest::Client,
@@ -18,11 +15,7 @@ pub struct Api {
 
 impl Api {
     pub fn new(base: &Url, key: Secret) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let client = crate::http::client()?;
         let base = base.as_str().trim_end_matches('/').to_owned();
         Ok(Self { client, base, key })
     }
@@ -49,8 +42,11 @@ impl Api {
 
     /// Refusals that another attempt would meet again are told apart from bad moments.
     async fn ask(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let asked = request.bearer_auth(self.key.expose()).send().await;
-        let answer = asked.context("SendGrid does not answer")?;
+        let asked = request
+            .bearer_auth(self.key.expose())
+            .timeout(TIMEOUT)
+            .send();
+        let answer = asked.await.context("SendGrid does not answer")?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
