@@ -51,14 +51,7 @@ pub async fn sign_in(
     client: &Client,
     now: Timestamp,
 ) -> Result<Result<Arrived>> {
-    let visit = Visit {
-        app,
-        claims,
-        beside,
-        client,
-        now,
-    };
-    visit.of(tx, Coming::SignIn).await
+    come(app, tx, Coming::SignIn, claims, beside, client, now).await
 }
 
 /// The same for a token that its issuer made for every request.
@@ -69,14 +62,8 @@ pub async fn bear(
     client: &Client,
     now: Timestamp,
 ) -> Result<Result<Arrived>> {
-    let visit = Visit {
-        app,
-        claims,
-        beside: Beside::default(),
-        client,
-        now,
-    };
-    visit.of(tx, Coming::Bearer).await
+    let beside = Beside::default();
+    come(app, tx, Coming::Bearer, claims, beside, client, now).await
 }
 
 /// Adds the identity to the account of `caller`, who is signed in; whether freshly so is for the
@@ -90,13 +77,6 @@ pub async fn link(
     client: &Client,
     now: Timestamp,
 ) -> Result<Result<User>> {
-    let visit = Visit {
-        app,
-        claims,
-        beside,
-        client,
-        now,
-    };
     let caller = users::locked(tx, caller).await?;
     let caller = caller.ok_or(Error::SessionEnded)?;
     let caller = Caller {
@@ -104,8 +84,28 @@ pub async fn link(
         is_anonymous: caller.is_anonymous,
         has_address: caller.email.is_some(),
     };
-    let done = visit.of(tx, Coming::Link(caller)).await?;
+    let coming = Coming::Link(caller);
+    let done = come(app, tx, coming, claims, beside, client, now).await?;
     Ok(done.map(|arrived| arrived.user))
+}
+
+async fn come(
+    app: &App,
+    tx: &mut Tx,
+    coming: Coming,
+    claims: &Claims,
+    beside: Beside<'_>,
+    client: &Client,
+    now: Timestamp,
+) -> Result<Result<Arrived>> {
+    let visit = Visit {
+        app,
+        claims,
+        beside,
+        client,
+        now,
+    };
+    visit.of(tx, coming).await
 }
 
 /// `None`: the facts are others now.
