@@ -81,6 +81,12 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
         "/auth/v1/admin/users/{id}/factors/{factor}",
         Admin,
     ),
+    ("get", "/auth/v1/admin/users/{id}/passkeys", Admin),
+    (
+        "delete",
+        "/auth/v1/admin/users/{id}/passkeys/{passkey}",
+        Admin,
+    ),
     ("post", "/auth/v1/apple/notifications", Anyone),
     ("get", "/auth/v1/authorize", Anyone),
     ("get", "/auth/v1/callback", Anyone),

@@ -13,6 +13,7 @@ mod factors;
 mod impersonate;
 mod list;
 mod page;
+mod passkeys;
 mod search;
 mod sessions;
 mod show;
@@ -30,6 +31,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(bans::unban))
         .routes(routes!(factors::list))
         .routes(routes!(factors::delete))
+        .routes(routes!(passkeys::list))
+        .routes(routes!(passkeys::delete))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::end))
         .routes(routes!(impersonate::impersonate))

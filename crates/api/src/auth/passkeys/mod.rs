@@ -198,7 +198,7 @@ fn expected<'a>(party: &'a RelyingParty, challenge: &'a Challenge) -> Expected<'
 
 /// A passkey, as its owner sees it.
 #[derive(Serialize, ToSchema)]
-struct Passkey {
+pub struct Passkey {
     id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     friendly_name: Option<String>,

@@ -19,6 +19,11 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         "{}",
     ),
     (
+        "delete",
+        "/auth/v1/admin/users/{other}/passkeys/{their_passkey}",
+        "{}",
+    ),
+    (
         "post",
         "/auth/v1/factors",
         r#"{"factor_type": "totp", "friendly_name": "another"}"#,
@@ -77,6 +82,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("post", "/auth/v1/factors/{}/verify"),
     ("post", "/auth/v1/invite"),
     ("post", "/auth/v1/logout"),
+    ("get", "/auth/v1/admin/users/{}/passkeys"),
     ("get", "/auth/v1/factors/recovery-codes"),
     ("post", "/auth/v1/factors/recovery-codes/verify"),
     ("get", "/auth/v1/passkeys"),
@@ -155,9 +161,9 @@ impl Owner {
         )
         .await
         .unwrap();
-        let passkey = NewPasskey {
+        let passkey = |user, credential_id| NewPasskey {
             user,
-            credential_id: b"a credential",
+            credential_id,
             public_key: b"a key",
             sign_count: 0,
             backup_eligible: false,
@@ -165,8 +171,12 @@ impl Owner {
             aaguid: Uuid::nil(),
             transports: vec![],
         };
-        let passkey = db::passkeys::create(&mut tx, passkey, now).await.unwrap();
-        let passkey = passkey.unwrap().id;
+        let (own, others) = (
+            passkey(user, &b"a credential"[..]),
+            passkey(other, &b"another"[..]),
+        );
+        let passkey = db::passkeys::create(&mut tx, own, now).await.unwrap();
+        let their_passkey = db::passkeys::create(&mut tx, others, now).await.unwrap();
         tx.commit().await.unwrap();
         db::testing::execute(&test.app.db, "update sessions set aal = 'aal2'")
             .await
@@ -175,7 +185,7 @@ impl Owner {
             ("{factor}", factor),
             ("{their_factor}", theirs),
             ("{identity}", identity),
-            ("{passkey}", passkey),
+            ("{passkey}", passkey.unwrap().id),
             ("{other}", other),
         ];
         Self {
@@ -183,6 +193,7 @@ impl Owner {
             things: things.map(|(name, id)| (name, id.to_string())).into(),
         }
     }
+            ("{their_passkey}", their_passkey.unwrap().id),
 
     async fn dare(
         &self,

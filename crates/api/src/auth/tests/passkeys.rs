@@ -99,6 +99,36 @@ fn failed() -> (u16, String) {
 }
 
 both_engines! {
+    async fn an_admin_lists_and_removes_the_passkeys_of_others(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, ben) = (test.sign_up("ada@example.com").await, test.sign_up("ben@example.com").await);
+        let [mut key, mut other] = [(); 2].map(|()| Authenticator::new("localhost", "http://localhost:8080"));
+        let (hers, his) = (test.with_passkey(&ada, &mut key).await, test.with_passkey(&ben, &mut other).await);
+        let of = |person: &Person| format!("/auth/v1/admin/users/{}/passkeys", person.id);
+        let admin = test.service_key();
+
+        let listed = test.get(&admin, &of(&ada)).await.json();
+        assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &json!(hers)));
+        assert!(listed[0].get("public_key").is_none());
+        let remove = async |token: &str, person: &Person, passkey: &str| {
+            test.call(Method::DELETE, token, &format!("{}/{passkey}", of(person)), json!({})).await
+        };
+        assert_eq!(remove(&ben.token, &ada, &hers).await.refusal(), refused(403, "not_admin"));
+        assert_eq!(remove(&admin, &ada, &his).await.refusal(), refused(404, "webauthn_credential_not_found"), "it is another's");
+        test.work().await;
+        test.world.mailbox().clear();
+
+        assert_eq!(remove(&admin, &ada, &hers).await.status, 204);
+
+        assert_eq!(test.get(&admin, &of(&ada)).await.json(), json!([]));
+        assert_eq!(test.sign_in_with(&key).await.refusal(), refused(400, "webauthn_verification_failed"));
+        assert_eq!(test.sign_in_with(&other).await.status, 200);
+        test.work().await;
+        assert_eq!(test.world.mailbox().to("ada@example.com").last().unwrap().subject, "A passkey was removed from your account");
+        let nobody = format!("/auth/v1/admin/users/{}/passkeys", uuid::Uuid::now_v7());
+        assert_eq!(test.get(&admin, &nobody).await.refusal(), refused(404, "user_not_found"));
+    }
+
     async fn a_passkey_signs_in_without_a_name(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;

@@ -1,0 +1,57 @@
+use crate::{
+    App, Error, Result,
+    auth::{audit, passkeys::Passkey, session::Client, step_up},
+    error::Dialect,
+    extract::{Admin, Json, Path},
+    mail::{self, Mail},
+};
+use axum::{extract::State, http::StatusCode};
+use serde_json::json;
+use uuid::Uuid;
+
+/// A user's passkeys, oldest first.
+#[utoipa::path(get, path = "/auth/v1/admin/users/{id}/passkeys", tag = "admin", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Vec<Passkey>), (status = 404)))]
+pub async fn list(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Vec<Passkey>>> {
+    let user = db::users::by_id(&app.db, id).await?;
+    let user = user.ok_or(Error::UserNotFound)?;
+    let passkeys = db::passkeys::of_user(&app.db, user.id).await?;
+    Ok(Json(passkeys.into_iter().map(Into::into).collect()))
+}
+
+/// Remove a passkey of who lost it, also the last: they hear of it by mail. A person who administers needs a
+/// sign-in of the last minutes.
+#[utoipa::path(delete, path = "/auth/v1/admin/users/{id}/passkeys/{passkey}", tag = "admin",
+    params(("id" = Uuid, Path), ("passkey" = Uuid, Path)),
+    responses((status = 204), (status = 404)))]
+pub async fn delete(
+    State(app): State<App>,
+    admin: Admin,
+    client: Client,
+    Path((id, passkey)): Path<(Uuid, Uuid)>,
+) -> Result<StatusCode> {
+    let (action, now) = ("passkey_deleted", app.now());
+    let fresh = step_up::require_of_admin(&app, &admin);
+    let mut tx = app.db.begin().await?;
+    if let Err(refusal) = fresh {
+        let why = json!({"passkey": passkey, "reason": refusal.code(Dialect::GoTrue)});
+        audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), why, now).await?;
+        tx.commit().await?;
+        return Err(refusal);
+    }
+    let user = db::users::locked(&mut tx, id).await?;
+    let user = user.ok_or(Error::UserNotFound)?;
+    if !db::passkeys::delete(&mut tx, passkey, user.id).await? {
+        return Err(Error::WebauthnCredentialNotFound);
+    }
+    mail::tell(&mut tx, &user, |to| Mail::PasskeyRemoved { to }, now).await?;
+    let detail = json!({"passkey": passkey});
+    audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
+    tx.commit().await?;
+
+    Ok(StatusCode::NO_CONTENT)
+}
