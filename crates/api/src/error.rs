@@ -117,6 +117,8 @@ pub enum Error {
         "An account with this address exists. Sign in to it as usual, then link this provider to it."
     )]
     AccountLinkRequired { provider: String, email: String },
+    #[error("This merge token is used, too old, or of a session that has ended. Ask for another.")]
+    MergeTokenExpired,
     #[error("Identity is already linked to another user")]
     IdentityAlreadyExists,
     #[error("OAuth state is unknown, was used, or belongs to another browser")]
@@ -498,6 +500,9 @@ impl Error {
                 "account_link_required",
                 "Account has to be linked",
             ),
+            (Self::MergeTokenExpired, _) => {
+                Kind(S::GONE, "merge_token_expired", "Merge token expired")
+            }
             (Self::IdentityAlreadyExists, _) => Kind(
                 S::UNPROCESSABLE_ENTITY,
                 "identity_already_exists",

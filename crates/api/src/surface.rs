@@ -104,6 +104,8 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("post", "/auth/v1/invite", Admin),
     ("post", "/auth/v1/logout", User),
     ("post", "/auth/v1/magiclink", Anyone),
+    ("post", "/auth/v1/guest/merge", User),
+    ("post", "/auth/v1/guest/merge-token", User),
     ("post", "/auth/v1/otp", Anyone),
     ("get", "/auth/v1/reauthenticate", User),
     ("get", "/auth/v1/passkeys", User),

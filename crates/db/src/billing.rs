@@ -90,9 +90,9 @@ sql! {
          on conflict (provider, mode, external_id) do nothing"
     }
 
-    /// The user of this id, if there is one.
-    pub fn user_exists(tx: &mut Tx, user: Uuid) -> Option<(Uuid,)> {
-        "select id from users where id = $user"
+    /// The user of this id, or whom the anonymous user of this id became.
+    pub fn user_named(tx: &mut Tx, id: Uuid) -> Option<(Uuid,)> {
+        "select id from users where id = $id union all select user_id from merged_users where id = $id"
     }
 
     /// The stored state of a subscription, held against others until the transaction ends.

@@ -46,6 +46,7 @@ pub mod identities;
 pub mod inbox;
 pub mod jobs;
 pub mod keys;
+pub mod merging;
 pub mod muted_addresses;
 pub mod oauth_flows;
 pub mod one_time_tokens;

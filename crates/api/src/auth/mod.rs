@@ -29,6 +29,7 @@ mod foreign;
 mod foreign_hash;
 mod github;
 mod guesses;
+mod guest;
 mod hashing;
 mod history;
 pub mod id_token;
@@ -87,6 +88,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(callback::routes())
         .merge(apple_notifications::routes())
         .merge(user::routes())
+        .merge(guest::routes())
         .merge(identities::routes())
         .merge(leave::routes())
         .merge(history::routes())

@@ -67,7 +67,7 @@ pub async fn run(app: &App, payload: &Value) -> anyhow::Result<()> {
 /// The user of ours that an id names, if it names one.
 pub async fn user(tx: &mut Tx, id: &str) -> db::Result<Option<Uuid>> {
     match Uuid::try_parse(id) {
-        Ok(id) => Ok(db::billing::user_exists(tx, id).await?.map(|(id,)| id)),
+        Ok(id) => Ok(db::billing::user_named(tx, id).await?.map(|(id,)| id)),
         Err(_) => Ok(None),
     }
 }

@@ -28,6 +28,11 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         "/auth/v1/factors",
         r#"{"factor_type": "totp", "friendly_name": "another"}"#,
     ),
+    (
+        "post",
+        "/auth/v1/guest/merge",
+        r#"{"merge_token": "{merge_token}"}"#,
+    ),
     ("post", "/auth/v1/factors/recovery-codes", "{}"),
     ("post", "/auth/v1/factors/recovery-codes/regenerate", "{}"),
     ("delete", "/auth/v1/factors/recovery-codes", "{}"),
@@ -77,12 +82,13 @@ const HARMLESS: &[(&str, &str)] = &[
     ("get", "/auth/v1/admin/users/{}"),
     ("put", "/auth/v1/admin/users/{}"),
     ("get", "/auth/v1/admin/users/{}/factors"),
+    ("get", "/auth/v1/admin/users/{}/passkeys"),
     ("get", "/auth/v1/audit"),
     ("post", "/auth/v1/factors/{}/challenge"),
     ("post", "/auth/v1/factors/{}/verify"),
+    ("post", "/auth/v1/guest/merge-token"),
     ("post", "/auth/v1/invite"),
     ("post", "/auth/v1/logout"),
-    ("get", "/auth/v1/admin/users/{}/passkeys"),
     ("get", "/auth/v1/factors/recovery-codes"),
     ("post", "/auth/v1/factors/recovery-codes/verify"),
     ("get", "/auth/v1/passkeys"),
@@ -187,13 +193,15 @@ impl Owner {
             ("{identity}", identity),
             ("{passkey}", passkey.unwrap().id),
             ("{other}", other),
+            ("{their_passkey}", their_passkey.unwrap().id),
         ];
+        let mut things = Vec::from(things.map(|(name, id)| (name, id.to_string())));
+        things.push(("{merge_token}", test.merge_token().await));
         Self {
             person: test.refreshed(&ada.refresh_token).await,
-            things: things.map(|(name, id)| (name, id.to_string())).into(),
+            things,
         }
     }
-            ("{their_passkey}", their_passkey.unwrap().id),
 
     async fn dare(
         &self,
@@ -201,12 +209,12 @@ impl Owner {
         token: &str,
         (method, route, body): (&str, &str, &str),
     ) -> Answer {
-        let mut path = route.to_owned();
+        let (mut path, mut body) = (route.to_owned(), body.to_owned());
         for (name, id) in &self.things {
-            path = path.replace(name, id);
+            (path, body) = (path.replace(name, id), body.replace(name, id));
         }
         let method = method.to_uppercase().parse().unwrap();
-        let body = serde_json::from_str(body).unwrap();
+        let body = serde_json::from_str(&body).unwrap();
         test.call(method, token, &path, body).await
     }
 }
@@ -230,7 +238,7 @@ async fn standing(test: &Test) -> Vec<i64> {
 
 both_engines! {
     async fn what_is_dangerous_is_refused_to_an_old_session_and_done_in_a_fresh_one(engine: Engine) {
-        let test = Test::new(engine).await;
+        let test = Test::with(engine, guest::OPEN).await;
         let owner = Owner::new(&test).await;
         test.later(Duration::from_secs(301));
         let before = standing(&test).await;
@@ -260,7 +268,7 @@ both_engines! {
     }
 
     async fn what_is_dangerous_is_refused_without_the_second_factor_of_who_has_one(engine: Engine) {
-        let test = Test::new(engine).await;
+        let test = Test::with(engine, guest::OPEN).await;
         let owner = Owner::new(&test).await;
         let fresh = test.sign_in_again("ada@example.com").await;
         let before = standing(&test).await;
@@ -274,7 +282,7 @@ both_engines! {
 
     /// Invariant 73.
     async fn what_is_dangerous_is_refused_to_an_admin_who_looks(engine: Engine) {
-        let test = Test::new(engine).await;
+        let test = Test::with(engine, guest::OPEN).await;
         let owner = Owner::new(&test).await;
         let looked = test.post(&owner.person.token, &format!("/api/admin/users/{}/impersonate", owner.things[4].1), json!({"reason": "a ticket"})).await;
         let token = looked.json()["access_token"].as_str().unwrap().to_owned();

@@ -319,6 +319,30 @@ const DECISIONS: &[Decision] = &[
         ("session_ended", NO),
     ),
     (
+        "a merge token of nobody",
+        Ada,
+        "POST",
+        "/auth/v1/guest/merge",
+        r#"{"merge_token": "nobody's"}"#,
+        ("user_merged", NO),
+    ),
+    (
+        "a guest who is merged",
+        Ada,
+        "POST",
+        "/auth/v1/guest/merge",
+        r#"{"merge_token": "{merge_token}"}"#,
+        ("user_merged", OK),
+    ),
+    (
+        "a passkey that an admin removes",
+        Admin,
+        "DELETE",
+        "/auth/v1/admin/users/{admin}/passkeys/{passkey}",
+        "{}",
+        ("passkey_deleted", OK),
+    ),
+    (
         "a factor that an admin removes",
         Admin,
         "DELETE",
@@ -403,7 +427,7 @@ struct Stage {
 
 impl Stage {
     async fn set(engine: Engine) -> Self {
-        let test = Test::new(engine).await;
+        let test = Test::with(engine, guest::OPEN).await;
         let used = test.sign_up("used@example.com").await;
         let newer = test.refreshed(&used.refresh_token).await;
         test.get(&newer.token, USER).await;
@@ -436,6 +460,9 @@ impl Stage {
         let path = format!("/auth/v1/factors/{}/challenge", things[5].1);
         let challenge = test.post(&ada.token, &path, json!({})).await.json();
         things.push(("{challenge}", challenge["id"].as_str().unwrap().to_owned()));
+        things.push(("{merge_token}", test.merge_token().await));
+        let mut key = authenticator::Authenticator::new("localhost", "http://localhost:8080");
+        things.push(("{passkey}", test.with_passkey(&admin, &mut key).await));
         let user = test.get(&ada.token, USER).await.json();
         let identity = user["identities"][0]["identity_id"].as_str().unwrap();
         things.push(("{identity}", identity.to_owned()));

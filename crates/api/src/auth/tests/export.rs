@@ -18,6 +18,10 @@ const TABLES: &[(&str, Result<&str, &str>)] = &[
     ("generations", Ok("generations.json")),
     ("idempotency_keys", Err("copies of answers, for a day")),
     ("identities", Ok("identities.json")),
+    (
+        "merged_users",
+        Err("ids of anonymous users, which audit.json tells"),
+    ),
     ("mfa_factors", Ok("factors.json")),
     ("oauth_flows", Err("minutes old, and hashed")),
     (
@@ -53,7 +57,7 @@ async fn user(test: &Test, id: &str) -> User {
 }
 
 /// What a user has who has everything.
-async fn fill(test: &Test, person: &Person) {
+pub(super) async fn fill(test: &Test, person: &Person) {
     let chat = json!({"message": "What is in my archive?"});
     assert_eq!(
         test.post(&person.token, "/api/chat", chat).await.status,

@@ -28,6 +28,7 @@ mod federated;
 mod flows;
 mod foreign;
 mod guesses;
+mod guest;
 mod id_token;
 mod identities;
 mod impersonation;

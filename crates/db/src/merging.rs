@@ -1,0 +1,108 @@
+//! What becomes of an anonymous user's rows when they turn out to be somebody who has an account.
+use crate::prelude::*;
+
+/// What becomes of the rows that a table has of the anonymous user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They are the account's from then on.
+    Moves,
+    /// They end with the anonymous user, and this is why.
+    Ends(&'static str),
+}
+use Fate::{Ends, Moves};
+
+/// Every table that knows users.
+pub const TABLES: &[(&str, Fate)] = &[
+    ("audit_origins", Ends("of events that name who is gone")),
+    (
+        "auth_codes",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+    ("billing_customers", Moves),
+    ("billing_subscriptions", Moves),
+    ("conversations", Moves),
+    ("entitlement_grants", Moves),
+    ("generations", Moves),
+    ("idempotency_keys", Ends("copies of answers, for a day")),
+    (
+        "identities",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+    (
+        "merged_users",
+        Ends("nobody is merged into who is anonymous"),
+    ),
+    ("mfa_factors", Ends("nobody who is anonymous has one")),
+    (
+        "oauth_flows",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+    (
+        "one_time_tokens",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+    ("quota_windows", Moves),
+    (
+        "sessions",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+    ("usage_ledger", Moves),
+    ("webauthn_challenges", Ends("minutes old, and random")),
+    (
+        "webauthn_credentials",
+        Ends("they let in whoever began the anonymous session"),
+    ),
+];
+
+sql! {
+    fn customers(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_customers set user_id = $to where user_id = $from"
+    }
+
+    fn subscriptions(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_subscriptions set user_id = $to where user_id = $from"
+    }
+
+    fn conversations(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update conversations set user_id = $to where user_id = $from"
+    }
+
+    fn grants(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update entitlement_grants set user_id = $to where user_id = $from"
+    }
+
+    fn generations(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update generations set user_id = $to where user_id = $from"
+    }
+
+    fn charges(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update usage_ledger set user_id = $to where user_id = $from"
+    }
+
+    fn add_windows(tx: &mut Tx, from: &str, to: &str) {
+        "insert into quota_windows (subject, metric, window_start, used, reserved)
+         select $to, metric, window_start, used, reserved from quota_windows where subject = $from
+         on conflict (subject, metric, window_start) do update
+         set used = quota_windows.used + excluded.used, reserved = quota_windows.reserved + excluded.reserved"
+    }
+
+    fn remember(tx: &mut Tx, id: Uuid, user: Uuid, now: Timestamp) {
+        "insert into merged_users (id, user_id, merged_at) values ($id, $user, $now)"
+    }
+}
+
+/// Moves everything that moves, and remembers that who was `from` is `to`. What ends is for whoever ends
+/// the anonymous user.
+pub async fn move_rows(tx: &mut Tx, from: Uuid, to: Uuid, now: Timestamp) -> Result<()> {
+    customers(tx, from, to).await?;
+    subscriptions(tx, from, to).await?;
+    grants(tx, from, to).await?;
+    conversations(tx, from, to).await?;
+    // Before what they set aside: an answer that ends meanwhile is settled with whose it is.
+    generations(tx, from, to).await?;
+    charges(tx, from, to).await?;
+    let (spent, of) = (format!("user:{from}"), format!("user:{to}"));
+    add_windows(tx, &spent, &of).await?;
+    crate::usage::forget(tx, &spent).await?;
+    remember(tx, from, to, now).await
+}
