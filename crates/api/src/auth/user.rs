@@ -55,6 +55,9 @@ struct Update {
     /// The new address; it counts once it is confirmed.
     #[serde(default)]
     email: Option<String>,
+    /// Refused: nobody signs in with a number.
+    #[serde(default)]
+    phone: Option<String>,
     /// The code that `reauthenticate` mailed, in place of a fresh sign-in.
     #[serde(default)]
     nonce: Option<String>,
@@ -76,6 +79,9 @@ async fn put(
 ) -> Result<Json<UserBody>> {
     if auth.reach == Reach::ChoosingPassword && update.password.is_none() {
         return Err(Error::PasswordExpired);
+    }
+    if update.phone.is_some_and(|phone| !phone.trim().is_empty()) {
+        return Err(Error::PhoneDisabled);
     }
     let user = db::users::by_id(&app.db, auth.user)
         .await?

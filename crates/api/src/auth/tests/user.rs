@@ -5,6 +5,18 @@ async fn put(test: &Test, token: &str, body: Value) -> Answer {
 }
 
 both_engines! {
+    async fn a_number_is_refused_and_nothing_else_changes(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up("ada@example.com").await;
+
+        let body = json!({"phone": "+14155550100", "data": {"name": "Ada"}});
+        let answer = test.call(Method::PUT, &ada.token, USER, body).await;
+
+        assert_eq!(answer.refusal(), refused(400, "phone_provider_disabled"));
+        assert_eq!(test.get(&ada.token, USER).await.json()["user_metadata"], json!({}));
+        assert_eq!(test.call(Method::PUT, &ada.token, USER, json!({"phone": ""})).await.status, 200);
+    }
+
     async fn what_a_user_says_of_themself_is_merged(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
