@@ -166,14 +166,26 @@ for (const type of ["signup", "magiclink", "recovery", "invite"]) {
   });
 }
 
-test("a link for a new address moves it", async () => {
+test("links for both sides of a change of address move it", async () => {
   const user = await created();
   const newEmail = address();
+  const made = async (type) => data(await admin.generateLink({ type, email: user.email, newEmail })).properties;
+  const [current, next] = [await made("email_change_current"), await made("email_change_new")];
 
-  const { properties } = data(await admin.generateLink({ type: "email_change_new", email: user.email, newEmail }));
-  data(await device().auth.verifyOtp({ token_hash: properties.hashed_token, type: "email_change" }));
+  assert.equal(current.verification_type, "email_change_current");
+  const first = data(await device().auth.verifyOtp({ token_hash: current.hashed_token, type: "email_change" }));
+  assert.equal(first.session, null);
+  data(await device().auth.verifyOtp({ token_hash: next.hashed_token, type: "email_change" }));
 
   assert.equal(data(await signIn(newEmail)).user.id, user.id);
+});
+
+test("passkeys are listed, and one that is nobody's is not removed", async () => {
+  const user = await created();
+
+  assert.deepEqual(data(await admin.passkey.listPasskeys({ userId: user.id })), []);
+  const { error } = await admin.passkey.deletePasskey({ userId: user.id, passkeyId: randomUUID() });
+  assert.equal(error.code, "webauthn_credential_not_found");
 });
 
 test("nobody else administers", async () => {

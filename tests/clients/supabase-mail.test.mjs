@@ -20,6 +20,12 @@ async function confirmed() {
   return { ...phone, email, session };
 }
 
+/** Has the address of now agree to a change by the code of its newest mail. */
+async function agree(auth, email, count) {
+  const token = code((await mails(email, count)).at(-1));
+  data(await auth.verifyOtp({ email, token, type: "email_change" }));
+}
+
 const signIn = (email, word = password) => device().auth.signInWithPassword({ email, password: word });
 
 test("signing up waits for the code of the mail", async () => {
@@ -174,7 +180,7 @@ test("an app hears that its link was for a new password", async () => {
   data(await signIn(email, "a better password"));
 });
 
-test("invariant 50: a new address counts once it is confirmed, and the old one can take it back", async () => {
+test("invariant 50: a new address counts once both have confirmed, and the old one can take it back", async () => {
   const { auth, email, session } = await confirmed();
   const next = address();
 
@@ -183,14 +189,18 @@ test("invariant 50: a new address counts once it is confirmed, and the old one c
   assert.equal(user.email, email);
   assert.equal(user.new_email, next);
   const token = code((await mails(next))[0]);
-  data(await auth.verifyOtp({ email: next, token, type: "email_change" }));
+  const first = data(await auth.verifyOtp({ email: next, token, type: "email_change" }));
+  assert.equal(first.session, null);
+  assert.equal(first.user, null);
+  assert.equal(data(await auth.getUser()).user.email, email);
+  await agree(auth, email, 2);
   const moved = data(await auth.getUser()).user;
   assert.equal(moved.email, next);
   assert.equal(moved.new_email, undefined);
   data(await signIn(next));
   assert.equal((await signIn(email)).error.code, "invalid_credentials");
 
-  const notice = (await mails(email, 2))[1];
+  const notice = (await mails(email, 3))[2];
   assert.equal(notice.subject, "Your address was changed");
   assert.equal((await follow(link(notice))).status, 200);
   assert.equal(data(await signIn(email)).user.id, session.user.id);
@@ -198,15 +208,64 @@ test("invariant 50: a new address counts once it is confirmed, and the old one c
   assert.equal((await auth.getUser()).error.name, "AuthSessionMissingError");
 });
 
-test("the code for a new address is sent again to who asks from the old one", async () => {
+test("an app hears which of two links is missing", async () => {
+  const { email } = await confirmed();
+  const { auth } = app();
+  data(await auth.signInWithPassword({ email, password }));
+  const next = address();
+  data(await auth.updateUser({ email: next }, { emailRedirectTo: back }));
+
+  const first = landing(await follow(link((await mails(email, 2))[1])));
+  assert.match(first.searchParams.get("message"), /proceed to confirm link sent to the other email/);
+  assert.equal(first.searchParams.get("code"), null);
+
+  const second = landing(await follow(link((await mails(next))[0])));
+  const { user } = data(await auth.exchangeCodeForSession(second.searchParams.get("code")));
+  assert.equal(user.email, next);
+});
+
+test("the codes for a new address are sent again to who asks from the old one", async () => {
   const { auth, email } = await confirmed();
   const next = address();
   data(await auth.updateUser({ email: next }));
 
   data(await device().auth.resend({ email, type: "email_change" }));
 
+  await agree(auth, email, 3);
   const token = code((await mails(next, 2))[1]);
   assert.equal(data(await auth.verifyOtp({ email: next, token, type: "email_change" })).user.email, next);
+});
+
+test("what an anonymous user has goes to their account for two proofs", async () => {
+  const { email, session } = await confirmed();
+  const { auth } = device();
+  const guest = data(await auth.signInAnonymously());
+  const post = (path, token, body) =>
+    fetch(`${url}${path}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  const said = await post("/api/chat", guest.session.access_token, { message: "Whose is this?" });
+  assert.equal(said.status, 200);
+  const { merge_token } = await (await post("/auth/v1/guest/merge-token", guest.session.access_token, {})).json();
+
+  const owner = data(await auth.signInWithPassword({ email, password })).session;
+  const merged = await post("/auth/v1/guest/merge", owner.access_token, { merge_token });
+
+  assert.deepEqual(await merged.json(), { merged: true });
+  assert.equal(owner.user.id, session.user.id);
+  const headers = { authorization: `Bearer ${owner.access_token}` };
+  const { data: conversations } = await (await fetch(`${url}/api/conversations`, { headers })).json();
+  assert.equal(conversations.length, 1);
+  assert.equal((await device().auth.refreshSession(guest.session)).error.code, "refresh_token_not_found");
+  assert.equal((await post("/auth/v1/guest/merge", owner.access_token, { merge_token })).status, 410);
+});
+
+test("who wants to have a number is refused", async () => {
+  const { auth } = await confirmed();
+
+  assert.equal((await auth.updateUser({ phone: "+14155550100" })).error.code, "phone_provider_disabled");
 });
 
 test("an anonymous user becomes one with an address, and stays who they are", async () => {

@@ -13,6 +13,8 @@ row! {
         pub attempts: i64,
         pub expires_at: Timestamp,
         pub challenge: Option<String>,
+        /// The address that the owner of `email` agrees to have instead.
+        pub moves_to: Option<String>,
         pub created_at: Timestamp,
     }
 }
@@ -52,11 +54,17 @@ sql! {
         "update one_time_tokens set consumed_at = $now where id = $id and consumed_at is null"
     }
 
-    /// The address that the newest code of this purpose was mailed to, while its link may be used.
-    pub fn pending(db: &Db, user: Uuid, kind: &str, now: Timestamp) -> Option<(String,)> {
-        "select email from one_time_tokens
-         where user_id = $user and kind = $kind and consumed_at is null and link_expires_at > $now
-         order by id desc limit 1"
+    /// Whether this code was used up while its link was good: an address that confirmed.
+    pub fn confirmed(tx: &mut Tx, user: Uuid, kind: &str, email: &str, moves_to: Option<&str>, now: Timestamp) -> Option<(Uuid,)> {
+        "select id from one_time_tokens
+         where user_id = $user and kind = $kind and email = $email and moves_to is not distinct from $moves_to
+           and consumed_at is not null and link_expires_at > $now
+         limit 1"
+    }
+
+    /// Notes what the owner of the address is asked to agree to.
+    pub fn set_moves_to(tx: &mut Tx, id: Uuid, address: &str) {
+        "update one_time_tokens set moves_to = $address where id = $id"
     }
 
     /// Forgets a user's codes of this purpose, used or not.

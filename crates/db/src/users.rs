@@ -63,11 +63,12 @@ sql! {
     }
 
     /// The user of this id with what they asked for: the address that the newest code of purpose `kind`
-    /// was mailed to, while its link may be used.
+    /// was mailed to, while its link is good. One that was used waits for the address of now.
     pub fn own(db: &Db, id: Uuid, kind: &str, now: Timestamp) -> Option<Own> {
         "select {columns},
                 (select t.email from one_time_tokens t
-                 where t.user_id = users.id and t.kind = $kind and t.consumed_at is null and t.link_expires_at > $now
+                 where t.user_id = users.id and t.kind = $kind and t.link_expires_at > $now
+                   and t.email is distinct from users.email
                  order by t.id desc limit 1) as new_email,
                 exists (select 1 from mfa_factors f where f.user_id = users.id) as has_factors
          from users where id = $id"

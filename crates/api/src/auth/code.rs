@@ -27,7 +27,10 @@ pub enum Purpose {
     MagicLink,
     Recovery,
     Invite,
+    /// By who is to have the address.
     EmailChange,
+    /// By who has the address that is to be left.
+    EmailChangeCurrent,
     /// By who had the address before.
     EmailChangeUndo,
     /// In place of a fresh sign-in.
@@ -56,8 +59,17 @@ impl Purpose {
             Self::Recovery => "recovery",
             Self::Invite => "invite",
             Self::EmailChange => "email_change",
+            Self::EmailChangeCurrent => "email_change_current",
             Self::EmailChangeUndo => "email_change_undo",
             Self::Reauthentication => "reauthentication",
+        }
+    }
+
+    /// How links call it: of both sides of a change alike, as GoTrue does.
+    pub fn link_type(self) -> &'static str {
+        match self {
+            Self::EmailChangeCurrent => Self::EmailChange.word(),
+            other => other.word(),
         }
     }
 
@@ -67,7 +79,9 @@ impl Purpose {
             Self::Signup => "user_confirmation_requested",
             Self::MagicLink | Self::Recovery => "user_recovery_requested",
             Self::Invite => "user_invited",
-            Self::EmailChange | Self::EmailChangeUndo => "user_email_change_requested",
+            Self::EmailChange | Self::EmailChangeCurrent | Self::EmailChangeUndo => {
+                "user_email_change_requested"
+            }
             Self::Reauthentication => "user_reauthenticate_requested",
         }
     }
@@ -75,7 +89,9 @@ impl Purpose {
     /// How long its link is good for: what signs in is wanted at once, what confirms may wait for the evening.
     fn link_ttl(self) -> Duration {
         match self {
-            Self::Signup | Self::EmailChange => Duration::from_secs(24 * 3600),
+            Self::Signup | Self::EmailChange | Self::EmailChangeCurrent => {
+                Duration::from_secs(24 * 3600)
+            }
             Self::EmailChangeUndo => Duration::from_secs(72 * 3600),
             Self::MagicLink | Self::Recovery | Self::Reauthentication => RECOVERY_TTL,
             // As long as a user who never confirmed is kept.
@@ -98,6 +114,12 @@ impl Purpose {
                 link,
             },
             Self::EmailChange => Mail::ConfirmEmailChange {
+                to,
+                code,
+                minutes,
+                link,
+            },
+            Self::EmailChangeCurrent => Mail::AgreeToEmailChange {
                 to,
                 code,
                 minutes,
@@ -161,6 +183,7 @@ pub fn link_hashes(app: &App, secret: &str) -> Vec<[u8; 32]> {
 
 /// What was made for a mail, or for whoever else hands it over.
 pub struct Made {
+    pub id: Uuid,
     pub code: String,
     /// Of the link, where there is one.
     pub secret: Option<String>,
@@ -208,10 +231,15 @@ pub async fn make(
         now,
     )
     .await?;
-    Ok(Made { code, secret, ttl })
+    Ok(Made {
+        id,
+        code,
+        secret,
+        ttl,
+    })
 }
 
-/// Makes a code and mails it, in the transaction that is its reason.
+/// Makes a code and mails it, in the transaction that is its reason. Gives the id of the code.
 pub async fn send(
     app: &App,
     tx: &mut Tx,
@@ -220,7 +248,7 @@ pub async fn send(
     email: &str,
     back: &Back,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Uuid> {
     // Without PKCE a link has nothing to bring back, except that it confirms.
     let linked = back.challenge.is_some()
         || !matches!(
@@ -235,5 +263,6 @@ pub async fn send(
     let (code, link) = (seal(&made.code)?, link.as_deref().map(seal).transpose()?);
     let minutes = made.ttl.as_secs().div_ceil(60);
     let mail = purpose.mail(email.to_owned(), code, minutes, link);
-    Ok(mail::enqueue(tx, user, &mail, now).await?)
+    mail::enqueue(tx, user, &mail, now).await?;
+    Ok(made.id)
 }

@@ -21,7 +21,8 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-const GENERATED: &str = "has to be signup, invite, magiclink, recovery or email_change_new";
+const GENERATED: &str =
+    "has to be signup, invite, magiclink, recovery, email_change_current or email_change_new";
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -73,10 +74,10 @@ async fn invite(
 
 #[derive(Deserialize, ToSchema)]
 struct NewLink {
-    /// `signup`, `invite`, `magiclink`, `recovery` or `email_change_new`. The old address of a change need not confirm.
+    /// `signup`, `invite`, `magiclink`, `recovery`, `email_change_current` or `email_change_new`: an address changes once both have been used (`AUTH_SECURE_EMAIL_CHANGE`).
     r#type: String,
     email: String,
-    /// With `email_change_new`.
+    /// With `email_change_current` and `email_change_new`.
     #[serde(default)]
     new_email: Option<String>,
     /// With `signup`.
@@ -96,7 +97,8 @@ struct GeneratedLink {
     email_otp: String,
     /// For `verify`, as `token_hash`.
     hashed_token: String,
-    verification_type: &'static str,
+    /// As it was asked for.
+    verification_type: String,
     redirect_to: String,
     #[serde(flatten)]
     user: UserBody,
@@ -113,16 +115,25 @@ async fn generate_link(
 ) -> Result<Json<GeneratedLink>> {
     let purpose = match asked.r#type.as_str() {
         "email_change_new" => Purpose::EmailChange,
+        "email_change_current" if app.config.auth.auth_secure_email_change => {
+            Purpose::EmailChangeCurrent
+        }
         word => Purpose::of(word)
             .filter(|purpose| *purpose != Purpose::EmailChange)
             .ok_or_else(|| Error::invalid("type", GENERATED))?,
     };
     let email = address(&asked.email)?;
     let data = signup::metadata(asked.data)?;
+    let new = match purpose {
+        Purpose::EmailChange | Purpose::EmailChangeCurrent => {
+            Some(address(&asked.new_email.unwrap_or_default())?)
+        }
+        _ => None,
+    };
     // Where a mail would go.
-    let mailed = match purpose {
-        Purpose::EmailChange => address(&asked.new_email.unwrap_or_default())?,
-        _ => email.clone(),
+    let mailed = match &new {
+        Some(new) if purpose == Purpose::EmailChange => new,
+        _ => &email,
     };
     let hash = match purpose {
         Purpose::Signup => Some(hash(&app, asked.password.as_deref(), &email).await?),
@@ -134,9 +145,10 @@ async fn generate_link(
     let mut tx = app.db.begin().await?;
     let user = match purpose {
         Purpose::Recovery => found.anyone()?,
-        Purpose::EmailChange | Purpose::EmailChangeUndo | Purpose::Reauthentication => {
-            found.owner.ok_or(Error::UserNotFound)?
-        }
+        Purpose::EmailChange
+        | Purpose::EmailChangeCurrent
+        | Purpose::EmailChangeUndo
+        | Purpose::Reauthentication => found.owner.ok_or(Error::UserNotFound)?,
         Purpose::MagicLink => match found.owner {
             Some(owner) => owner,
             None => found.newcomer(&mut tx, &client, &email, data, now).await?,
@@ -144,7 +156,10 @@ async fn generate_link(
         Purpose::Invite => found.newcomer(&mut tx, &client, &email, data, now).await?,
         Purpose::Signup => signed_up(&mut tx, &email, hash.as_deref(), data, now).await?,
     };
-    let made = code::make(&app, &mut tx, purpose, user.id, &mailed, &back, true, now).await?;
+    let made = code::make(&app, &mut tx, purpose, user.id, mailed, &back, true, now).await?;
+    if let (Purpose::EmailChangeCurrent, Some(new)) = (purpose, &new) {
+        db::one_time_tokens::set_moves_to(&mut tx, made.id, new).await?;
+    }
     let (action, detail) = (purpose.requested(), json!({"method": "generate_link"}));
     audit::by_admin(&mut tx, &client, action, &admin, Some(user.id), detail, now).await?;
     tx.commit().await?;
@@ -154,7 +169,7 @@ async fn generate_link(
         action_link: link::url(&app, purpose, &secret, back.to()),
         email_otp: made.code,
         hashed_token: secret,
-        verification_type: purpose.word(),
+        verification_type: asked.r#type,
         redirect_to: back.or_site(&app).into(),
         user: UserBody::load(&app.db, user).await?,
     }))

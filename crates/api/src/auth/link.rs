@@ -5,7 +5,8 @@ use super::{
     code::Purpose,
     link_words::Words,
     pkce::{self, Challenge, ProviderTokens},
-    redirect, session, verify,
+    redirect, session,
+    verify::{self, Redeemed},
 };
 use crate::{App, Error, Result, error::Dialect, extract::Query};
 use anyhow::Context;
@@ -101,6 +102,7 @@ async fn use_up(
         && ![
             Purpose::Signup.word(),
             Purpose::EmailChange.word(),
+            Purpose::EmailChangeCurrent.word(),
             Purpose::EmailChangeUndo.word(),
         ]
         .contains(&token.kind.as_str())
@@ -117,7 +119,13 @@ async fn use_up(
         None => Err(Error::OtpExpired),
     };
     let (token, user) = match (found, redeemed) {
-        (Some(token), Ok(user)) => (token, user),
+        (Some(token), Ok(Redeemed::By(user))) => (token, user),
+        (Some(token), Ok(Redeemed::Halfway(user))) => {
+            let detail = json!({"method": "link", "type": token.kind});
+            audit::succeeded(&mut tx, client, "user_confirmed", user, detail, now).await?;
+            tx.commit().await?;
+            return halfway(client, token.challenge.is_some(), with_tokens, target);
+        }
         (found, redeemed) => {
             let refusal = redeemed.err().unwrap_or(Error::OtpExpired);
             let user = found.map(|token| token.user_id);
@@ -157,6 +165,30 @@ async fn use_up(
         context! { title, text, go_back, back => target.as_str() },
         &target,
     )
+}
+
+/// The other address has to confirm too: the app hears so in GoTrue's words, where GoTrue says them; else
+/// the reader does.
+fn halfway(
+    client: &session::Client,
+    is_pkce: bool,
+    with_tokens: bool,
+    mut target: Url,
+) -> Result<Response> {
+    if !is_pkce && !with_tokens {
+        let words = words_for(client);
+        let shown = context! { title => words.done, text => words.halfway };
+        return page(client, StatusCode::OK, shown, &target);
+    }
+    let mut message = url::form_urlencoded::Serializer::new(String::new());
+    let message = message.append_pair("message", verify::HALFWAY).finish();
+    if is_pkce {
+        target
+            .query_pairs_mut()
+            .append_pair("message", verify::HALFWAY);
+    }
+    target.set_fragment(Some(&message));
+    Ok(Redirect::to(target.as_str()).into_response())
 }
 
 /// As GoTrue's clients read it where they do no PKCE.
@@ -231,7 +263,7 @@ pub fn page(
 pub fn url(app: &App, purpose: Purpose, secret: &str, redirect_to: Option<&Url>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("token", secret);
-    query.append_pair("type", purpose.word());
+    query.append_pair("type", purpose.link_type());
     if let Some(redirect_to) = redirect_to {
         query.append_pair("redirect_to", redirect_to.as_str());
     }

@@ -132,6 +132,10 @@ pub struct Config {
     #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
     pub auth_manual_linking: bool,
 
+    /// Another address counts once the one of now has confirmed it too, not only the new one.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub auth_secure_email_change: bool,
+
     /// Characters a password has at least.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128))]
     pub auth_min_password_length: u8,

@@ -1,6 +1,7 @@
 use super::{
     address, audit,
     code::{self, Back, LeadingTo, Purpose},
+    email_change,
     session::Client,
     signup,
 };
@@ -149,20 +150,18 @@ async fn resend(
 
     let back = Back::of(&app, to, None, None)?;
     let (user, now) = (db::users::by_email(&app.db, &email).await?, app.now());
-    let is_owner = |user: &User| user.email_confirmed_at.is_some();
-    let waiting = match (purpose, user) {
-        (Purpose::EmailChange, Some(user)) => {
-            let kind = purpose.word();
-            let pending = db::one_time_tokens::pending(&app.db, user.id, kind, now).await?;
-            pending.map(|(new,)| User {
-                email: Some(new),
-                ..user
-            })
-        }
-        (_, user) => user.filter(|user| !is_owner(user)),
+    let waiting = match &user {
+        Some(user) => db::users::own(&app.db, user.id, Purpose::EmailChange.word(), now).await?,
+        None => None,
     };
+    let waiting = waiting.and_then(|own| Some((own.user, own.new_email?)));
     let mut tx = app.db.begin().await?;
-    answer(&app, &mut tx, &client, purpose, waiting, &back, now).await?;
+    if purpose == Purpose::EmailChange {
+        answer_change(&app, &mut tx, &client, waiting, &back, now).await?;
+    } else {
+        let user = user.filter(|user| user.email_confirmed_at.is_none());
+        answer(&app, &mut tx, &client, purpose, user, &back, now).await?;
+    }
     tx.commit().await?;
 
     Ok(Json(json!({})))
@@ -208,6 +207,29 @@ async fn answer(
         }
     }
     Ok(())
+}
+
+/// The same for who waits to have another address, which has two sides.
+async fn answer_change(
+    app: &App,
+    tx: &mut Tx,
+    client: &Client,
+    waiting: Option<(User, String)>,
+    back: &Back,
+    now: Timestamp,
+) -> Result<()> {
+    let purpose = Purpose::EmailChange;
+    match waiting {
+        Some((user, new)) if !user.is_banned(now) => {
+            email_change::ask_again(app, tx, &user, &new, back, now).await?;
+            let (action, detail) = (purpose.requested(), json!({"method": purpose.word()}));
+            Ok(audit::succeeded(tx, client, action, user.id, detail, now).await?)
+        }
+        other => {
+            let user = other.map(|(user, _)| user);
+            answer(app, tx, client, purpose, user, back, now).await
+        }
+    }
 }
 
 /// The user that a code will confirm: the one of an earlier request that said the same, else another

@@ -52,7 +52,7 @@ struct Update {
     /// The old password, where the sign-in is not of the last minutes (`AUTH_STEP_UP_TTL`).
     #[serde(default)]
     current_password: Option<String>,
-    /// The new address; it counts once it is confirmed.
+    /// The new address; it counts once it is confirmed, by the address of now too (`AUTH_SECURE_EMAIL_CHANGE`).
     #[serde(default)]
     email: Option<String>,
     /// Refused: nobody signs in with a number.
@@ -138,8 +138,7 @@ async fn put(
         )
         .await?;
         // Whoever asked for another address may be whom the new password is to keep out.
-        let pending = Purpose::EmailChange.word();
-        db::one_time_tokens::delete_of_kind(&mut tx, user.id, pending).await?;
+        email_change::forget(&mut tx, user.id).await?;
         mail::tell(&mut tx, &user, |to| Mail::PasswordChanged { to }, now).await?;
     }
     if let Some(email) = &email {

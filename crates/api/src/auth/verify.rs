@@ -1,7 +1,8 @@
 use super::{
     adopt, audit,
     code::{self, MAX_ATTEMPTS, Purpose},
-    email_change, link, normalise_email, session,
+    email_change::{self, Change},
+    link, normalise_email, session,
 };
 use crate::{
     App, Error, Result,
@@ -18,9 +19,13 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 /// Signs nobody in, and is no code to type: a link alone.
 const UNDO: Purpose = Purpose::EmailChangeUndo;
+/// GoTrue's words where one of two addresses has confirmed.
+pub const HALFWAY: &str =
+    "Confirmation link accepted. Please proceed to confirm link sent to the other email";
 /// How the button of a link's page posts.
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
@@ -43,7 +48,16 @@ struct Verify {
     token_hash: Option<String>,
 }
 
-/// Be signed in by the code or the link that was mailed, which confirms the address too.
+/// What becomes of a code or link that is used up.
+pub enum Redeemed {
+    /// It is this user.
+    By(User),
+    /// Another address of this user has to confirm as well, and nobody is signed in.
+    Halfway(Uuid),
+}
+
+/// Be signed in by the code or the link that was mailed, which confirms the address too. Where another
+/// address has to confirm as well, `{msg, code}` says so instead.
 #[utoipa::path(post, path = "/auth/v1/verify", tag = "sign-in", security(()), request_body = Verify, responses((status = 200, body = session::Response)))]
 async fn verify(
     State(app): State<App>,
@@ -66,7 +80,13 @@ async fn verify(
         None => Err(Error::OtpExpired),
     };
     let user = match redeemed {
-        Ok(user) => user,
+        Ok(Redeemed::By(user)) => user,
+        Ok(Redeemed::Halfway(user)) => {
+            let detail = json!({"method": "otp", "type": given.r#type});
+            audit::succeeded(&mut tx, &client, "user_confirmed", user, detail, now).await?;
+            tx.commit().await?;
+            return Ok(Json(json!({"msg": HALFWAY, "code": "200"})).into_response());
+        }
         Err(refusal) => {
             // The guess counts, and is on disk before it is answered.
             let detail = json!({"method": "otp", "type": given.r#type});
@@ -139,6 +159,9 @@ fn purposes(r#type: &str) -> Result<(Purpose, Purpose)> {
     if r#type == "email" {
         return Ok((Purpose::Signup, Purpose::MagicLink));
     }
+    if r#type == Purpose::EmailChange.word() {
+        return Ok((Purpose::EmailChange, Purpose::EmailChangeCurrent));
+    }
     let purpose = Purpose::of(r#type).ok_or_else(|| {
         let problem = "has to be signup, magiclink, recovery, invite, email_change or email";
         Error::invalid("type", problem)
@@ -152,7 +175,7 @@ pub async fn redeem(
     tx: &mut Tx,
     token: &OneTimeToken,
     now: Timestamp,
-) -> Result<Result<User>> {
+) -> Result<Result<Redeemed>> {
     let email = token.email.as_str();
     let consumed = db::one_time_tokens::consume(tx, token.id, now).await?;
     let user = db::users::locked(tx, token.user_id).await?;
@@ -163,16 +186,23 @@ pub async fn redeem(
     if user.is_banned(now) {
         return Ok(Err(Error::UserBanned));
     }
-    let moved = match token.kind.as_str() {
-        kind if kind == Purpose::EmailChange.word() => {
-            email_change::confirm(app, tx, user, email, now).await?
-        }
-        kind if kind == UNDO.word() => {
-            email_change::undo(tx, user, email, token.created_at, now).await?
-        }
-        _ => return prove(tx, token, user, now).await,
+    let kind = token.kind.as_str();
+    let change = [Purpose::EmailChange, Purpose::EmailChangeCurrent].map(Purpose::word);
+    if change.contains(&kind) {
+        let changed = email_change::confirm(app, tx, user, token, now).await?;
+        let changed = changed.map(|change| match change {
+            Change::Done(user) => Redeemed::By(user),
+            Change::Halfway => Redeemed::Halfway(token.user_id),
+        });
+        return Ok(changed.ok_or(Error::OtpExpired));
+    }
+    let user = if kind == UNDO.word() {
+        let back = email_change::undo(tx, user, email, token.created_at, now).await?;
+        back.ok_or(Error::OtpExpired)
+    } else {
+        prove(tx, token, user, now).await?
     };
-    Ok(moved.ok_or(Error::OtpExpired))
+    Ok(user.map(Redeemed::By))
 }
 
 /// Whoever reads the mail of this user's address is this user.

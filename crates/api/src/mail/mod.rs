@@ -139,6 +139,13 @@ pub enum Mail {
         minutes: u64,
         link: Option<Sealed>,
     },
+    /// The code by which the owner of an address agrees to have another instead.
+    AgreeToEmailChange {
+        to: String,
+        code: Sealed,
+        minutes: u64,
+        link: Option<Sealed>,
+    },
     /// For who had the address before: how to have it back.
     EmailChanged {
         to: String,

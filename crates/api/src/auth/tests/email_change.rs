@@ -15,6 +15,17 @@ impl Test {
         self.call(Method::PUT, token, USER, body).await
     }
 
+    /// Whoever reads the mail of both addresses, that of now first; gives the answer to the second.
+    async fn move_address(&self, from: &str, to: &str) -> Answer {
+        let (agreed, code) = (self.mailed_code(from).await, self.mailed_code(to).await);
+        let halfway = self.confirm_change(from, &agreed).await;
+        assert_eq!(
+            halfway.json(),
+            json!({"msg": crate::auth::verify::HALFWAY, "code": "200"})
+        );
+        self.confirm_change(to, &code).await
+    }
+
     async fn confirm_change(&self, email: &str, code: &str) -> Answer {
         let body = json!({"type": "email_change", "email": email, "token": code});
         self.post("", "/auth/v1/verify", body).await
@@ -33,9 +44,9 @@ both_engines! {
         assert_eq!(asked.status, 200, "{}", asked.text());
         assert_eq!((&asked.json()["email"], &asked.json()["new_email"]), (&json!(OLD), &json!(NEW)));
         let code = test.mailed_code(NEW).await;
-        assert_eq!(test.world.mailbox().to(OLD).len(), 0);
+        assert_eq!(test.world.mailbox().to(OLD).len(), 1);
         assert_eq!(test.confirm_change(OLD, &code).await.refusal(), refused(403, "otp_expired"), "it is for the other address");
-        let confirmed = test.confirm_change(NEW, &code).await;
+        let confirmed = test.move_address(OLD, NEW).await;
         assert_eq!(confirmed.status, 200, "{}", confirmed.text());
         let user = &confirmed.json()["user"];
         assert_eq!((&user["id"], &user["email"], user.get("new_email")), (&json!(ada.id), &json!(NEW), None));
@@ -48,12 +59,95 @@ both_engines! {
     }
 
     /// Invariant 50.
+    async fn either_address_may_confirm_first_and_neither_alone_moves_anything(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        for (n, order) in [[0, 1], [1, 0]].into_iter().enumerate() {
+            let (old, new) = (format!("ada{n}@example.com"), format!("countess{n}@example.com"));
+            let ada = test.confirmed(&old).await;
+            test.put_user(&ada.token, json!({"email": new})).await;
+            let codes = [test.mailed_code(&old).await, test.mailed_code(&new).await];
+            let confirm = async |side: usize| test.confirm_change([&old, &new][side], &codes[side]).await;
+            let sessions = test.rows("sessions").await;
+
+            let first = confirm(order[0]).await;
+
+            assert_eq!((first.status.as_u16(), first.json()), (200, json!({"msg": crate::auth::verify::HALFWAY, "code": "200"})));
+            assert_eq!(test.rows("sessions").await, sessions, "it signs nobody in");
+            assert_eq!(confirm(order[0]).await.refusal(), refused(403, "otp_expired"), "once, and not for both");
+            let user = test.get(&ada.token, USER).await.json();
+            assert_eq!((&user["email"], &user["new_email"]), (&json!(old), &json!(new)));
+            let newest = db::audit::page(&test.app.db, None, 2).await.unwrap().remove(1);
+            assert_eq!((newest.action.as_str(), newest.outcome.as_str()), ("user_confirmed", "succeeded"));
+
+            let second = confirm(order[1]).await;
+
+            assert_eq!((&second.json()["user"]["id"], &second.json()["user"]["email"]), (&json!(ada.id), &json!(new)));
+            assert_eq!(test.get(&ada.token, USER).await.json().get("new_email"), None);
+            assert!(test.mailed_link(&old).await.unwrap().contains("email_change_undo"), "it can be taken back all the same");
+        }
+    }
+
+    /// Invariant 50.
+    async fn the_links_of_both_sides_say_what_is_missing(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let (old, new) = (test.mailed_link(OLD).await.unwrap(), test.mailed_link(NEW).await.unwrap());
+
+        let halfway = test.press(&old).await;
+
+        assert_eq!(halfway.status, 200);
+        assert!(halfway.text().contains("once the link that was sent to the other address is followed too"), "{}", halfway.text());
+        assert_eq!(test.press(&old).await.status, 403, "once");
+        assert_eq!(test.get(&ada.token, USER).await.json()["email"], OLD);
+        assert!(test.press(&new).await.text().contains("Your address is confirmed"));
+        assert_eq!(test.get(&ada.token, USER).await.json()["email"], NEW);
+
+        let pkce = json!({"email": OLD, "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", "code_challenge_method": "s256"});
+        let asked = test.call(Method::PUT, &ada.token, "/auth/v1/user?redirect_to=http://localhost:3000/done", pkce).await;
+        assert_eq!(asked.status, 200, "{}", asked.text());
+        let (old, new) = (test.mailed_link(NEW).await.unwrap(), test.mailed_link(OLD).await.unwrap());
+        let landed = test.press(&new).await.header("location").to_owned();
+        let message = "message=Confirmation+link+accepted.+Please+proceed+to+confirm+link+sent+to+the+other+email";
+        assert_eq!(landed, format!("http://localhost:3000/done?{message}#{message}"));
+        assert!(test.press(&old).await.header("location").starts_with("http://localhost:3000/done?code="));
+        assert_eq!(test.get(&ada.token, USER).await.json()["email"], OLD);
+    }
+
+    async fn who_has_confirmed_is_not_asked_again(engine: Engine) {
+        let test = Test::with(engine, CONFIRMING).await;
+        let ada = test.confirmed(OLD).await;
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+        let agreed = test.mailed_code(OLD).await;
+        test.confirm_change(OLD, &agreed).await;
+        let mails = test.world.mailbox().to(OLD).len();
+
+        test.post("", "/auth/v1/resend", json!({"type": "email_change", "email": OLD})).await;
+
+        let code = test.mailed_code(NEW).await;
+        assert_eq!((test.world.mailbox().to(OLD).len(), test.world.mailbox().to(NEW).len()), (mails, 2));
+        assert_eq!(test.confirm_change(NEW, &code).await.json()["user"]["email"], NEW);
+    }
+
+    async fn where_it_is_turned_off_the_new_address_confirms_alone(engine: Engine) {
+        let test = Test::with(engine, &[("AUTH_AUTOCONFIRM", "false"), ("AUTH_SECURE_EMAIL_CHANGE", "false")]).await;
+        let ada = test.confirmed(OLD).await;
+        test.work().await;
+        test.world.mailbox().clear();
+
+        test.put_user(&ada.token, json!({"email": NEW})).await;
+
+        let code = test.mailed_code(NEW).await;
+        assert_eq!(test.world.mailbox().to(OLD).len(), 0);
+        assert_eq!(test.confirm_change(NEW, &code).await.json()["user"]["email"], NEW);
+    }
+
+    /// Invariant 50.
     async fn the_old_address_takes_the_change_back_for_three_days(engine: Engine) {
         let test = Test::with(engine, CONFIRMING).await;
         let ada = test.confirmed(OLD).await;
         test.put_user(&ada.token, json!({"email": NEW})).await;
-        let code = test.mailed_code(NEW).await;
-        let thief = Person::of(&test.confirm_change(NEW, &code).await.json());
+        let thief = Person::of(&test.move_address(OLD, NEW).await.json());
         let link = test.mailed_link(OLD).await.unwrap();
         test.later(Duration::from_secs(72 * 3600 - 1));
         assert_eq!(test.get("", &link).await.status, 200);
@@ -124,8 +218,7 @@ both_engines! {
         let test = Test::with(engine, CONFIRMING).await;
         let ada = test.confirmed(OLD).await;
         test.put_user(&ada.token, json!({"email": NEW})).await;
-        let code = test.mailed_code(NEW).await;
-        test.confirm_change(NEW, &code).await;
+        test.move_address(OLD, NEW).await;
         let link = test.mailed_link(OLD).await.unwrap();
 
         test.later(Duration::from_secs(72 * 3600));
@@ -140,11 +233,13 @@ both_engines! {
         let ada = test.confirmed(OLD).await;
         test.put_user(&ada.token, json!({"email": NEW})).await;
         let code = test.mailed_code(NEW).await;
+        let agreed = test.mailed_code(OLD).await;
         let link = test.mailed_link(NEW).await.unwrap();
 
         let changed = test.put_user(&ada.token, json!({"password": "a better password"})).await;
 
         assert_eq!(changed.json().get("new_email"), None);
+        assert_eq!(test.confirm_change(OLD, &agreed).await.refusal(), refused(403, "otp_expired"));
         assert_eq!(test.confirm_change(NEW, &code).await.refusal(), refused(403, "otp_expired"));
         assert_eq!(test.press(&link).await.status, 403);
         assert_eq!(test.sign_in(OLD, "a better password").await.status, 200);
@@ -175,8 +270,8 @@ both_engines! {
         test.work().await;
         let again = test.post("", "/auth/v1/resend", json!({"type": "email_change", "email": OLD})).await;
         assert_eq!((again.status.as_u16(), again.text()), (200, "{}".into()));
-        let code = test.mailed_code(NEW).await;
-        assert_eq!(test.confirm_change(NEW, &code).await.status, 200);
+        assert_eq!(test.move_address(OLD, NEW).await.json()["user"]["email"], NEW);
+        assert_eq!(test.world.mailbox().to(OLD).iter().filter(|mail| mail.subject.ends_with("to leave this address")).count(), 3);
     }
 
     async fn an_address_that_is_taken_does_not_move_and_nobody_is_told(engine: Engine) {
@@ -187,8 +282,8 @@ both_engines! {
         let asked = test.put_user(&ada.token, json!({"email": "ben@example.com"})).await;
 
         assert_eq!((asked.status.as_u16(), &asked.json()["new_email"]), (200, &json!("ben@example.com")));
-        let code = test.mailed_code("ben@example.com").await;
-        assert_eq!(test.confirm_change("ben@example.com", &code).await.refusal(), refused(403, "otp_expired"));
+        assert_eq!(test.move_address(OLD, "ben@example.com").await.refusal(), refused(403, "otp_expired"));
+        assert_eq!(test.get(&ada.token, USER).await.json().get("new_email"), None, "it will not be");
         assert_eq!(test.get(&ben.token, USER).await.json()["email"], "ben@example.com");
         assert_eq!(test.get(&ada.token, USER).await.json()["email"], OLD);
     }

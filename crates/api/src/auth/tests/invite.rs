@@ -79,10 +79,21 @@ both_engines! {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
 
-        let made = test.generate(json!({"type": "email_change_new", "email": "ada@example.com", "new_email": "new@example.com"})).await;
+        let made = async |side: &str, new: &str| {
+            let made = test.generate(json!({"type": side, "email": "ada@example.com", "new_email": new})).await;
+            assert_eq!((made.status.as_u16(), &made.json()["verification_type"]), (200, &json!(side)), "{}", made.text());
+            made.json()
+        };
+        let (current, new) = (made("email_change_current", "new@example.com").await, made("email_change_new", "new@example.com").await);
+        let another = made("email_change_new", "another@example.com").await;
 
-        assert_eq!(made.status, 200, "{}", made.text());
-        let changed = test.redeem_hash("email_change", &made.json()["hashed_token"]).await;
+        assert!(current["action_link"].as_str().unwrap().contains("&type=email_change&") || current["action_link"].as_str().unwrap().ends_with("&type=email_change"));
+        let halfway = test.redeem_hash("email_change", &current["hashed_token"]).await;
+        assert_eq!(halfway.json(), json!({"msg": crate::auth::verify::HALFWAY, "code": "200"}));
+        let unagreed = test.redeem_hash("email_change", &another["hashed_token"]).await;
+        assert_eq!(unagreed.json()["code"], "200", "to that address nobody agreed");
+        assert_eq!(test.get(&ada.token, USER).await.json()["email"], "ada@example.com");
+        let changed = test.redeem_hash("email_change", &new["hashed_token"]).await;
         assert_eq!(changed.status, 200, "{}", changed.text());
         assert_eq!((&changed.json()["user"]["id"], &changed.json()["user"]["email"]), (&json!(ada.id), &json!("new@example.com")));
     }
@@ -98,6 +109,7 @@ both_engines! {
         assert_eq!(refusal(json!({"type": "signup", "email": "ben@example.com"})).await, refused(400, "validation_failed"));
         assert_eq!(refusal(json!({"type": "signup", "email": "ben@example.com", "password": "password1"})).await, refused(422, "weak_password"));
         assert_eq!(refusal(json!({"type": "email_change_new", "email": "ada@example.com"})).await, refused(400, "validation_failed"));
+        assert_eq!(refusal(json!({"type": "email_change_current", "email": "ada@example.com"})).await, refused(400, "validation_failed"));
         assert_eq!(refusal(json!({"type": "sms", "email": "ben@example.com"})).await, refused(400, "validation_failed"));
         assert_eq!(refusal(json!({"type": "magiclink", "email": "ben"})).await, refused(400, "validation_failed"));
 

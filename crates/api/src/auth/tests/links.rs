@@ -183,7 +183,7 @@ both_engines! {
             ("recovery", "Wähle ein neues Passwort", "Choose a new password"),
             ("magiclink", "Anmelden", "Sign in"),
             ("invite", "Du bist eingeladen", "You are invited"),
-            ("email_change", "Bestätige deine neue Adresse", "Confirm your new address"),
+            ("email_change", "Bestätige den Wechsel deiner Adresse", "Confirm the change of your address"),
             ("email_change_undo", "Hol deine Adresse zurück", "Take your address back"),
             ("anything", "Bestätige deine Adresse", "Confirm your address"),
         ] {

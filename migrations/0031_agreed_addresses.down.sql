@@ -1,0 +1,1 @@
+alter table one_time_tokens drop column moves_to;
