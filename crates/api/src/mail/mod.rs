@@ -202,6 +202,10 @@ pub enum Mail {
     RecoveryCodesRemoved {
         to: String,
     },
+    /// Somebody signed in as them took their data along.
+    DataExported {
+        to: String,
+    },
     /// They deleted their account.
     AccountDeleted {
         to: String,

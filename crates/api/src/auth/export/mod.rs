@@ -1,6 +1,13 @@
 //! A user's data, for them to take along.
 use super::{audit, session::Client, step_up};
-use crate::{App, Error, Result, error::explain, extract::Auth, http::Uncompressed, limit::Action};
+use crate::{
+    App, Error, Result,
+    error::explain,
+    extract::Auth,
+    http::Uncompressed,
+    limit::Action,
+    mail::{self, Mail},
+};
 use axum::{
     body::Body,
     extract::State,
@@ -21,7 +28,8 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(export))
 }
 
-/// Everything that hangs on one's account, as JSON files in a zip. Needs a sign-in of the last minutes.
+/// Everything that hangs on one's account, as JSON files in a zip. Needs a sign-in of the last minutes, and
+/// its owner hears of it by mail.
 #[utoipa::path(get, path = "/auth/v1/user/export", tag = "sign-in",
     responses((status = 200, description = "A zip", content_type = "application/zip", body = [u8])))]
 async fn export(State(app): State<App>, auth: Auth, client: Client) -> Result<Response> {
@@ -33,6 +41,7 @@ async fn export(State(app): State<App>, auth: Auth, client: Client) -> Result<Re
     let user = db::users::locked(&mut tx, auth.user).await?;
     let user = user.ok_or(Error::SessionEnded)?;
     audit::succeeded(&mut tx, &client, action, user.id, json!({}), now).await?;
+    mail::tell(&mut tx, &user, |to| Mail::DataExported { to }, now).await?;
     tx.commit().await?;
 
     let name = format!("attachment; filename=\"{}\"", file_name(&app));

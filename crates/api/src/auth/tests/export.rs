@@ -184,6 +184,22 @@ both_engines! {
         assert_eq!(test.get(&ada.token, EXPORT).await.refusal(), refused(403, "session_not_found"));
     }
 
+    async fn who_is_taken_along_hears_of_it_by_mail(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up("ada@example.com").await;
+        test.sign_up("ben@example.com").await;
+
+        assert_eq!(test.get(&ada.token, EXPORT).await.status, 200);
+
+        test.work().await;
+        let subjects = |email: &str| test.world.mailbox().to(email).into_iter().map(|mail| mail.subject).collect::<Vec<_>>();
+        assert_eq!(subjects("ada@example.com"), ["Your data was downloaded"]);
+        assert!(subjects("ben@example.com").is_empty());
+        test.later(Duration::from_secs(301));
+        assert_eq!(test.get(&ada.token, EXPORT).await.status, 403);
+        assert_eq!(test.mails_waiting().await, 0, "nothing was taken");
+    }
+
     async fn a_large_archive_is_made_no_faster_than_it_is_taken(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up("ada@example.com").await;
