@@ -1,5 +1,6 @@
 use super::{
     apple, audit,
+    cookies::Cookies,
     deletion::{self, Leaves},
     session::Client,
     step_up,
@@ -31,11 +32,12 @@ struct Leaving {
 }
 
 /// Delete one's own account with everything that is in it, for good. Needs a sign-in of the last
-/// minutes. Subscriptions that would renew are noted for cancelling.
+/// minutes. Subscriptions that would renew are noted for cancelling. Takes a browser's cookies away.
 #[utoipa::path(delete, path = "/auth/v1/user", tag = "sign-in", request_body = Option<Leaving>, responses((status = 204)))]
 async fn leave(
     State(app): State<App>,
     auth: Auth,
+    cookies: Cookies,
     client: Client,
     request: Request,
 ) -> Result<StatusCode> {
@@ -58,5 +60,6 @@ async fn leave(
     deletion::delete(&mut tx, user.id, Leaves::Nothing, now).await?;
     tx.commit().await?;
 
+    cookies.end();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,5 @@
 //! Where a user is signed in, for them to see and to end: what GoTrue's clients have asked for in vain.
-use super::{audit, device, session::Client};
+use super::{audit, cookies::Cookies, device, session::Client};
 use crate::{
     App, Error, Result,
     extract::{Auth, Json, List, Page, Path, Query, Time},
@@ -75,11 +75,13 @@ async fn list(
     Ok(Json(List::of(rows, limit, |session| session.id, open)))
 }
 
-/// End one of them. Counts at once, on every instance, also for access tokens that are still in time.
+/// End one of them. Counts at once, on every instance, also for access tokens that are still in time. One's
+/// own takes a browser's cookies away.
 #[utoipa::path(delete, path = "/auth/v1/sessions/{id}", tag = "sign-in", params(("id" = Uuid, Path)), responses((status = 204), (status = 404)))]
 async fn end(
     State(app): State<App>,
     auth: Auth,
+    cookies: Cookies,
     client: Client,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
@@ -96,5 +98,8 @@ async fn end(
     audit::succeeded(&mut tx, &client, "session_ended", auth.user, detail, now).await?;
     tx.commit().await?;
 
+    if id == auth.session {
+        cookies.end();
+    }
     Ok(StatusCode::NO_CONTENT)
 }

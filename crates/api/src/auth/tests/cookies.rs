@@ -351,6 +351,33 @@ both_engines! {
         }
     }
 
+    async fn the_end_of_ones_own_session_or_account_takes_the_cookies_away(engine: Engine) {
+        let test = Test::with(engine, PRODUCTION).await;
+        let other = test.sign_up("ada@example.com").await;
+        let mut browser = Browser::new(&test);
+        browser.sign_in().await;
+        let sessions = test.get(&other.token, "/auth/v1/sessions").await.json();
+        let [own, others] = [false, true].map(|current| {
+            let mut all = sessions["data"].as_array().unwrap().iter();
+            let one = all.find(|session| session["current"] == json!(current)).unwrap();
+            format!("/auth/v1/sessions/{}", one["id"].as_str().unwrap())
+        });
+
+        assert_eq!(browser.ask("DELETE", "/auth/v1/sessions/0190a8c0-0000-7000-8000-000000000000", json!({})).await.status, 404);
+        assert_eq!(browser.ask("DELETE", &others, json!({})).await.status, 204);
+        assert_eq!(browser.names().len(), 2, "another's end is not its own");
+        assert_eq!(browser.ask("DELETE", &own, json!({})).await.status, 204);
+        assert_eq!(browser.names(), Vec::<&str>::new());
+
+        browser.sign_in().await;
+        test.later(Duration::from_secs(301));
+        assert_eq!(browser.ask("DELETE", USER, json!({})).await.status, 403);
+        assert_eq!(browser.names().len(), 2, "who is not let go keeps them");
+        browser.sign_in().await;
+        assert_eq!(browser.ask("DELETE", USER, json!({})).await.status, 204);
+        assert_eq!((browser.names(), test.rows("users").await), (vec![], 0));
+    }
+
     async fn a_cookie_is_never_too_large_for_a_browser(engine: Engine) {
         let test = Test::with(engine, PRODUCTION).await;
         let body = json!({"email": "ada@example.com", "password": PASSWORD, "data": {"bio": "x".repeat(4_000)}});
