@@ -48,6 +48,17 @@ pub async fn begin(
     Ok(guess)
 }
 
+/// One try at the password of who is signed in: counted apart from strangers, who could keep them from a
+/// new password, and as often as on a known device. A session that was stolen is no place to guess from.
+pub async fn begin_within(app: &App, user: Uuid) -> Result<Guess> {
+    let guess = Guess {
+        key: format!("user {user}"),
+        borne: WITH_KNOWN_DEVICES,
+    };
+    app.limits.check(Action::SignInAccount, &guess.key).await?;
+    Ok(guess)
+}
+
 impl Guess {
     /// It was right, so it was no guess. Asks Redis: not within a transaction.
     pub async fn forget(&self, app: &App) {

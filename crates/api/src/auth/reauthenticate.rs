@@ -1,6 +1,7 @@
 use super::{
     audit,
     code::{self, Back, MAX_ATTEMPTS, Purpose},
+    guesses,
     session::Client,
     step_up, verify,
 };
@@ -47,8 +48,10 @@ async fn reauthenticate(State(app): State<App>, auth: Auth, client: Client) -> R
     Ok(Json(json!({})))
 }
 
-/// Uses the code up; a wrong one counts as a guess, and is refused.
+/// Uses the code up; a wrong one counts as a guess at it, and as one at the account from within, and is
+/// refused.
 pub async fn require(app: &App, client: &Client, user: &User, nonce: &str) -> Result<()> {
+    let guess = guesses::begin_within(app, user.id).await?;
     let now = app.now();
     let email = user.email.as_deref().unwrap_or_default();
     let kind = Purpose::Reauthentication.word();
@@ -65,6 +68,9 @@ pub async fn require(app: &App, client: &Client, user: &User, nonce: &str) -> Re
         audit::refused(&mut tx, client, "user_modified", Some(user.id), detail, now).await?;
     }
     tx.commit().await?;
+    if accepted {
+        guess.forget(app).await;
+    }
     accepted
         .then_some(())
         .ok_or(Error::ReauthenticationNotValid)

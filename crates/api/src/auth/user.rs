@@ -1,14 +1,15 @@
 use super::{
     address, audit,
     code::{Back, LeadingTo, Purpose},
-    email_change, password, reauthenticate,
+    email_change, guesses,
+    guesses::Guess,
+    password, reauthenticate,
     session::{Client, UserBody},
     signup, step_up,
 };
 use crate::{
     App, Error, Result,
     extract::{Auth, Json, Query, Reach, SignedIn},
-    limit::Action,
     mail::{self, Mail},
 };
 use axum::extract::State;
@@ -101,7 +102,7 @@ async fn put(
             may_move(&app, &auth, &user, proved)?;
         }
         match &update.password {
-            Some(new) => new_hash(&app, &auth, &user, new, current, proved)
+            Some(new) => new_hash(&app, &client, &auth, &user, new, current, proved)
                 .await
                 .map(Some),
             None => Ok(None),
@@ -149,14 +150,12 @@ async fn put(
     get(State(app), SignedIn(auth)).await
 }
 
-/// Whether the request was understood, and was refused to whoever makes it.
+/// Whether the request was understood, and was refused to whoever makes it. A wrong password is written
+/// down where it is counted.
 fn is_decision(refusal: &Error) -> bool {
     matches!(
         refusal,
-        Error::InvalidCredentials
-            | Error::ReauthenticationNeeded { .. }
-            | Error::InsufficientAal { .. }
-            | Error::Forbidden
+        Error::ReauthenticationNeeded { .. } | Error::InsufficientAal { .. } | Error::Forbidden
     )
 }
 
@@ -175,6 +174,7 @@ fn may_move(app: &App, auth: &Auth, user: &User, proved: bool) -> Result<()> {
 /// signed in just now is, or one that says the old password.
 async fn new_hash(
     app: &App,
+    client: &Client,
     auth: &Auth,
     user: &User,
     new: &str,
@@ -186,19 +186,17 @@ async fn new_hash(
     }
     step_up::require_second_factor(app, auth)?;
     let hash = user.password_hash.as_deref();
-    // Counted apart from strangers, who could keep the user from a new password.
-    let own = format!("user {}", user.id);
-    if hash.is_some() {
-        // A session that was stolen is not a place to guess the password from.
-        app.limits.check(Action::SignInAccount, &own).await?;
-    }
-    match current.filter(|_| hash.is_some()) {
-        Some(current) if !app.passwords.verify(current, hash).await? => {
-            return Err(Error::InvalidCredentials);
+    // The new one tells by its refusal whether it is the old one: it counts as a guess too.
+    let guess = match hash {
+        Some(_) => Some(guesses::begin_within(app, user.id).await?),
+        None => None,
+    };
+    match (current, &guess) {
+        (Some(current), Some(guess)) => {
+            knows_password(app, client, user, current, guess).await?;
         }
-        Some(_) => app.limits.forget(Action::SignInAccount, &own).await,
-        None if proved => {}
-        None => step_up::require(app, auth)?,
+        _ if proved => {}
+        _ => step_up::require(app, auth)?,
     }
     if hash.is_some() && app.passwords.verify(new, hash).await? {
         return Err(Error::SamePassword);
@@ -209,6 +207,33 @@ async fn new_hash(
         app.config.auth.auth_min_password_length,
     )?;
     app.passwords.hash(new).await
+}
+
+/// A wrong password counts and is written down as at a sign-in.
+async fn knows_password(
+    app: &App,
+    client: &Client,
+    user: &User,
+    given: &str,
+    guess: &Guess,
+) -> Result<()> {
+    let hash = user.password_hash.as_deref();
+    let right = app.passwords.verify(given, hash).await?;
+    if right {
+        guess.forget(app).await;
+    }
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let counts = right && guess.counts(&mut tx, user.id).await?;
+    if !right {
+        guess.was_wrong(&mut tx, user, now).await?;
+    }
+    if !counts {
+        let (action, detail) = ("user_modified", json!({"reason": "invalid_credentials"}));
+        audit::refused(&mut tx, client, action, Some(user.id), detail, now).await?;
+    }
+    tx.commit().await?;
+    counts.then_some(()).ok_or(Error::InvalidCredentials)
 }
 
 /// What was there with what is new; a null removes a member.

@@ -264,6 +264,56 @@ both_engines! {
         assert_eq!(known().await, 400);
     }
 
+    /// NIST SP 800-63B-4, section 3.2.2.
+    async fn a_wrong_password_from_within_a_session_is_counted_with_those_from_without(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up("ada@example.com").await;
+        let change = async |current: &str| {
+            let body = json!({"password": "another horse battery", "current_password": current});
+            test.call(Method::PUT, &ada.token, USER, body).await.refusal()
+        };
+        failed_before(&test, "ada@example.com", 99).await;
+        let rows = test.rows("audit_events").await;
+
+        assert_eq!(change(WRONG).await, refused(400, "invalid_credentials"));
+
+        assert_eq!(test.rows("audit_events").await, rows + 1);
+        assert_eq!(mails(&test, OFF).await, 1);
+        assert_eq!(test.sign_in("ada@example.com", PASSWORD).await.status, 400, "it was the hundredth");
+        failed_before(&test, "ada@example.com", 100).await;
+        assert_eq!(change(PASSWORD).await, refused(400, "invalid_credentials"), "as many as on a known device");
+        assert_eq!(test.sign_in("ada@example.com", "another horse battery").await.status, 400);
+    }
+
+    async fn strangers_do_not_keep_who_is_signed_in_from_a_new_password(engine: Engine) {
+        let test = Test::with(engine, BY_ACCOUNT).await;
+        let ada = test.sign_up("ada@example.com").await;
+        failed_before(&test, "ada@example.com", 150).await;
+        assert_eq!(heard(&test, place, "ada@example.com").await, 5);
+
+        let body = json!({"password": "another horse battery", "current_password": PASSWORD});
+        let changed = test.call(Method::PUT, &ada.token, USER, body).await;
+
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        let user = db::users::by_email(&test.app.db, "ada@example.com").await.unwrap().unwrap();
+        let mut tx = test.app.db.begin().await.unwrap();
+        assert!(db::users::password_was_right(&mut tx, user.id, 1).await.unwrap(), "what was counted is over");
+    }
+
+    async fn wrong_codes_from_within_a_session_are_slowed_down_with_wrong_passwords(engine: Engine) {
+        let test = Test::with(engine, &[("RATE_LIMITS", "sign_in_account=3/1m")]).await;
+        let ada = test.sign_up("ada@example.com").await;
+        let ask = async |proof: &str| {
+            let mut body = json!({"password": "another horse battery"});
+            body[proof] = json!("00000");
+            test.call(Method::PUT, &ada.token, USER, body).await.status.as_u16()
+        };
+
+        let answers = [ask("nonce").await, ask("current_password").await, ask("nonce").await, ask("nonce").await, ask("current_password").await];
+
+        assert_eq!(answers, [422, 400, 422, 429, 429]);
+    }
+
     /// Invariant 66.
     async fn nobody_is_told_to_come_back_before_there_is_something_to_be_had(engine: Engine) {
         let seconds = |answer: &Answer| {
