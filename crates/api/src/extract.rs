@@ -1,7 +1,7 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
 use crate::{
     App, Error, Result,
-    auth::{access, cookies::Cookies, service_role, session::Client, step_up},
+    auth::{access, audit, cookies::Cookies, service_role, session::Client, step_up},
     error::Invalid,
     http::SeenBy,
 };
@@ -270,29 +270,31 @@ impl FromRequestParts<App> for Admin {
             .headers
             .get("apikey")
             .and_then(|key| key.to_str().ok());
-        for token in [bearer, apikey].into_iter().flatten() {
-            app.keys.keep_fresh(&app.db, app.now()).await;
-            app.keys.learn(&app.db, token, app.now()).await;
-        }
-        let issuer = access::issuer(app);
-        let is_key = |key: &str| service_role::verify(&app.keys, &issuer, key, app.now());
-        if [bearer, apikey].into_iter().flatten().any(is_key) {
-            return Ok(Self {
-                user: None,
-                session: None,
-            });
+        for key in [bearer, apikey].into_iter().flatten() {
+            if service_role::accepts(app, key).await {
+                return Ok(Self {
+                    user: None,
+                    session: None,
+                });
+            }
         }
         let auth = Auth::from_request_parts(parts, app).await?;
         // What the row says now, not what the token said when it was made.
         let user = db::users::by_id(&app.db, auth.user).await?;
         let looks = matches!(auth.reach, Reach::Looking { .. });
-        let user = user.filter(|user| user.role == "admin" && !looks);
-        let user = user.ok_or(Error::NotAdmin)?;
-        step_up::require_second_factor(app, &auth)?;
-        Ok(Self {
-            user: Some(user.id),
-            session: Some(auth),
-        })
+        let administers = user.is_some_and(|user| user.role == "admin" && !looks);
+        let refusal = match step_up::require_second_factor(app, &auth) {
+            _ if !administers => Error::NotAdmin,
+            Err(refusal) => refusal,
+            Ok(()) => {
+                return Ok(Self {
+                    user: Some(auth.user),
+                    session: Some(auth),
+                });
+            }
+        };
+        let (client, user) = (Client::of(parts, app).await, Some(auth.user));
+        Err(audit::refuse_often(app, &client, "admin_access", user, refusal).await)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The way of a request through the layers, outermost first, and what each is for.
 use crate::{
     App, Error, Result,
-    auth::{cookies::Cookies, session::SignedIn},
+    auth::{
+        audit,
+        cookies::Cookies,
+        session::{Client, SignedIn},
+    },
     config::{Problem, some_seconds},
     error::{Dialect, Refusal},
 };
@@ -66,7 +70,7 @@ pub struct Config {
     #[arg(long, default_value = "10000")]
     pub max_connections: std::num::NonZeroU32,
 
-    /// Overrides of rate limits as `action=requests/period`, separated by commas, for example `api=1000/15m,sign_in=20/1m`; `off` turns all off. The actions and their defaults are in docs/configuration.md.
+    /// Overrides of rate limits as `action=requests/period`, separated by commas, for example `api=1000/15m,sign_in=20/1m`; `off` turns all off but `audited_refusal`, which refuses nobody. The actions and their defaults are in docs/configuration.md.
     #[arg(long, default_value = "")]
     pub rate_limits: crate::limit::Overrides,
 
@@ -178,8 +182,12 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     address::resolve(&app, &mut request);
     request.extensions_mut().insert(RequestId(id.clone()));
     let cookies = Cookies::of(&app, request.method(), request.headers());
+    let mut client = None;
     if cookies.concern() {
         request.extensions_mut().insert(cookies.clone());
+        let (mut parts, body) = request.into_parts();
+        client = Some(Client::of(&mut parts, &app).await);
+        request = Request::from_parts(parts, body);
     }
     let seen_by = SeenBy::default();
     request.extensions_mut().insert(seen_by.clone());
@@ -189,6 +197,11 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Err(error) = hand_over(&app, &cookies, &mut response) {
         response = keep_headers(response, error.into_response());
+    }
+    if let Some(client) = client.filter(|_| is_cross_site(&response)) {
+        let (action, refusal) = ("cross_site_request", Error::CrossSiteRequest);
+        let refusal = audit::refuse_often(&app, &client, action, None, refusal).await;
+        response = keep_headers(response, refusal.into_response());
     }
     let refusal = response.extensions().get::<Refusal>().cloned();
     if let Some(Refusal(error)) = &refusal {
@@ -208,6 +221,11 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     headers(&app, &mut response, &id, &path);
     seen_by.say(&mut response);
     response
+}
+
+fn is_cross_site(response: &Response) -> bool {
+    let refusal = response.extensions().get::<Refusal>();
+    refusal.is_some_and(|Refusal(error)| matches!(**error, Error::CrossSiteRequest))
 }
 
 /// A session goes to its client as that one wants it: nobody further in knows the request.

@@ -40,6 +40,7 @@ pub enum Action {
     WebhookRefused,
     Chat,
     Export,
+    AuditedRefusal,
 }
 
 /// How often is too often.
@@ -97,7 +98,7 @@ const fn growing(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 17] = [
+pub const RULES: [Rule; 18] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     growing(
@@ -175,6 +176,13 @@ pub const RULES: [Rule; 17] = [
         3,
         60 * 60,
     ),
+    rule(
+        Action::AuditedRefusal,
+        "audited_refusal",
+        "user, else address, and why: rows of the audit log; further refusals are counted, not kept",
+        1,
+        60,
+    ),
 ];
 
 /// `RATE_LIMITS`.
@@ -243,11 +251,11 @@ pub struct Limits {
 impl Limits {
     pub async fn new(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         let overrides = &config.http.rate_limits;
-        let mut rules = if overrides.off {
-            vec![]
-        } else {
-            RULES.to_vec()
-        };
+        let mut rules = RULES.to_vec();
+        if overrides.off {
+            // Nobody is refused by it: it keeps the audit log from being filled.
+            rules.retain(|rule| rule.action == Action::AuditedRefusal);
+        }
         for rule in &mut rules {
             if let Some((_, requests, period)) = overrides
                 .rules
@@ -302,6 +310,11 @@ impl Limits {
                 retry_after: decision.retry_after,
             })
         }
+    }
+
+    /// Counts one of `key`, and says whether it is not too many: of what is no request.
+    pub async fn admits(&self, action: Action, key: &str) -> bool {
+        self.check(action, key).await.is_ok()
     }
 
     /// What was counted of `key` was no abuse: it succeeded.

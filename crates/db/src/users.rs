@@ -74,6 +74,11 @@ sql! {
          from users where id = $id"
     }
 
+    /// The user of this id as a transaction sees them, without holding them.
+    pub fn within(tx: &mut Tx, id: Uuid) -> Option<User> {
+        "select {columns} from users where id = $id"
+    }
+
     /// The user of this id, held against others until the transaction ends.
     pub fn locked(tx: &mut Tx, id: Uuid) -> Option<User> {
         "select {columns} from users where id = $id {postgres: for update}"

@@ -162,7 +162,15 @@ async fn apply(
                 return Ok(());
             };
             let detail = json!({"provider": "apple", "event": event.r#type});
-            audit::by_system(tx, client, "identity_revoked", user.id, detail, now).await?;
+            audit::by_system(
+                tx,
+                Some(&client.request_id),
+                "identity_revoked",
+                user.id,
+                detail,
+                now,
+            )
+            .await?;
             let reason = "apple_consent_revoked";
             db::sessions::revoke_of_providers(tx, user.id, reason, now).await?;
             match event.r#type.as_str() {
@@ -204,7 +212,15 @@ async fn gone(
         return Ok(());
     }
     let detail = json!({"reason": "apple_account_deleted"});
-    audit::by_system(tx, client, "user_deleted", user.id, detail, now).await?;
+    audit::by_system(
+        tx,
+        Some(&client.request_id),
+        "user_deleted",
+        user.id,
+        detail,
+        now,
+    )
+    .await?;
     deletion::delete(tx, user.id, Leaves::Nothing, now).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! carries it out. Actions have GoTrue's words where it has one:
 //! <https://supabase.com/docs/guides/auth/audit-logs>.
 use super::session::Client;
-use crate::{App, Error, error::Dialect, extract::Admin};
+use crate::{App, Error, error::Dialect, extract::Admin, limit::Action};
 use db::{Timestamp, Tx, audit::NewEvent};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -44,10 +44,42 @@ pub async fn refused(
 
 /// Keeps that a user was refused where nothing else happened, and gives the refusal back.
 pub async fn refuse(app: &App, client: &Client, action: &str, user: Uuid, refusal: Error) -> Error {
+    keep_refusal(app, client, action, Some(user), refusal).await
+}
+
+/// The same of what can be tried without end, and where it may be nobody's account: one row a minute of
+/// each account, or of each address where there is none. `auth_refusals_total` counts them all.
+pub async fn refuse_often(
+    app: &App,
+    client: &Client,
+    action: &str,
+    user: Option<Uuid>,
+    refusal: Error,
+) -> Error {
+    let code = refusal.code(Dialect::GoTrue);
+    metrics::counter!("auth_refusals_total", "code" => code).increment(1);
+    let who = user.map_or_else(|| client.bucket(), |user| user.to_string());
+    match app
+        .limits
+        .admits(Action::AuditedRefusal, &format!("{code} {who}"))
+        .await
+    {
+        true => keep_refusal(app, client, action, user, refusal).await,
+        false => refusal,
+    }
+}
+
+async fn keep_refusal(
+    app: &App,
+    client: &Client,
+    action: &str,
+    user: Option<Uuid>,
+    refusal: Error,
+) -> Error {
     let detail = json!({"reason": refusal.code(Dialect::GoTrue)});
     let kept = async {
         let mut tx = app.db.begin().await?;
-        refused(&mut tx, client, action, Some(user), detail, app.now()).await?;
+        refused(&mut tx, client, action, user, detail, app.now()).await?;
         tx.commit().await
     };
     kept.await.map_or_else(Into::into, |()| refusal)
@@ -67,46 +99,30 @@ pub async fn by_admin(
     db::audit::record(tx, of_admin(event, admin, subject, detail), now).await
 }
 
-/// An admin tried, and was refused.
-pub async fn refused_to_admin(
-    tx: &mut Tx,
+/// Keeps that an admin was refused where nothing else happened, and gives the refusal back.
+pub async fn refuse_admin(
+    app: &App,
     client: &Client,
     action: &str,
     admin: &Admin,
     subject: Option<Uuid>,
     detail: Value,
-    now: Timestamp,
-) -> db::Result<()> {
-    let event = event(client, action, false);
-    db::audit::record(tx, of_admin(event, admin, subject, detail), now).await
-}
-
-/// The operator did something to an account: by the command line, or what the environment asks for.
-pub async fn by_operator(
-    tx: &mut Tx,
-    action: &str,
-    subject: Uuid,
-    detail: Value,
-    now: Timestamp,
-) -> db::Result<()> {
-    let event = NewEvent {
-        subject: Some(subject),
-        actor: None,
-        actor_kind: "system",
-        action,
-        succeeded: true,
-        request_id: None,
-        detail,
-        ip: None,
-        user_agent: None,
+    refusal: Error,
+) -> Error {
+    let event = of_admin(event(client, action, false), admin, subject, detail);
+    let kept = async {
+        let mut tx = app.db.begin().await?;
+        db::audit::record(&mut tx, event, app.now()).await?;
+        tx.commit().await
     };
-    db::audit::record(tx, event, now).await
+    kept.await.map_or_else(Into::into, |()| refusal)
 }
 
-/// Something was done to an account that neither its user nor an admin did.
+/// Something was done to an account that neither its user nor an admin did: by the command line or the
+/// environment, or by a provider, whose request has an id.
 pub async fn by_system(
     tx: &mut Tx,
-    client: &Client,
+    request_id: Option<&str>,
     action: &str,
     user: Uuid,
     detail: Value,
@@ -114,11 +130,14 @@ pub async fn by_system(
 ) -> db::Result<()> {
     let event = NewEvent {
         subject: Some(user),
+        actor: None,
         actor_kind: "system",
+        action,
+        succeeded: true,
+        request_id,
         detail,
         ip: None,
         user_agent: None,
-        ..event(client, action, true)
     };
     db::audit::record(tx, event, now).await
 }

@@ -4,7 +4,7 @@ use super::{
     code::{self, Back, LeadingTo, Purpose},
     link, otp, password,
     session::{Client, UserBody},
-    signup,
+    signup, step_up,
 };
 use crate::{
     App, Error, Result,
@@ -104,7 +104,8 @@ struct GeneratedLink {
     user: UserBody,
 }
 
-/// Make a link and the code beside it. Nothing is mailed: whoever asked hands it over.
+/// Make a link and the code beside it. Nothing is mailed: whoever asked hands it over. A person who
+/// administers needs a sign-in of the last minutes: such a link signs in as somebody else.
 #[utoipa::path(post, path = "/auth/v1/admin/generate_link", tag = "admin", params(LeadingTo), request_body = NewLink, responses((status = 200, body = GeneratedLink)))]
 async fn generate_link(
     State(app): State<App>,
@@ -140,8 +141,11 @@ async fn generate_link(
         _ => None,
     };
     let back = Back::of(&app, to, None, None)?;
+    let found = Found::of(&app, &email).await?;
+    let whose = found.owner.as_ref().map(|owner| owner.id);
+    step_up::demand_of_admin(&app, &admin, &client, purpose.requested(), whose).await?;
 
-    let (found, now) = (Found::of(&app, &email).await?, app.now());
+    let now = app.now();
     let mut tx = app.db.begin().await?;
     let user = match purpose {
         Purpose::Recovery => found.anyone()?,

@@ -6,7 +6,7 @@
 //! one; the check is refused before the database is asked. Nothing is stored for a token, so the
 //! same child can be given again. RFC 9700, section 4.14.2.
 use super::{audit, keys::Keys, session};
-use crate::{App, Error, Result};
+use crate::{App, Error, Result, error::Dialect};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use db::{Tx, sessions::Session};
 use serde_json::json;
@@ -120,10 +120,31 @@ pub async fn refresh(
     token: &str,
     client: &session::Client,
 ) -> Result<session::Response> {
-    let presented = present(app, token)?;
+    // One that we never made names no account: nothing is decided about any, and the database not asked.
+    let presented = present(app, token).inspect_err(|_| {
+        metrics::counter!("auth_refusals_total", "code" => "forged_refresh_token").increment(1);
+    })?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    let session = session_of(app, &mut tx, &presented).await?;
+    let known = match session_of(app, &mut tx, &presented).await {
+        Ok(session) => match db::users::within(&mut tx, session.user_id).await? {
+            Some(user) if user.is_banned(now) => Err((Some(user.id), Error::UserBanned)),
+            Some(user) => Ok((session, user)),
+            None => Err((None, Error::RefreshTokenNotFound)),
+        },
+        Err(refusal) if refusal.status(Dialect::GoTrue).is_client_error() => {
+            let session = db::sessions::locked(&mut tx, presented.session).await?;
+            Err((session.map(|session| session.user_id), refusal))
+        }
+        Err(fault) => return Err(fault),
+    };
+    let (session, user) = match known {
+        Ok(known) => known,
+        Err((user, refusal)) => {
+            drop(tx);
+            return Err(audit::refuse_often(app, client, "token_refreshed", user, refusal).await);
+        }
+    };
 
     let idle = (now + app.config.auth.auth_session_idle).min(session.absolute_expires_at);
     let (counter, idle_expires_at) = match judge(app, &session, presented.counter) {
@@ -151,12 +172,6 @@ pub async fn refresh(
     };
     tx.commit().await?;
 
-    let user = db::users::by_id(&app.db, session.user_id)
-        .await?
-        .ok_or(Error::RefreshTokenNotFound)?;
-    if user.is_banned(now) {
-        return Err(Error::UserBanned);
-    }
     session::respond(
         app,
         user,

@@ -1,8 +1,9 @@
 //! The service-role key: a JWT of role `service_role` by which a server, not a person, administers.
 //! <https://supabase.com/docs/guides/api/api-keys>. It is good for as long as it says and the key that
 //! signed it is kept; nothing in the database stands for it.
-use super::access::{AUDIENCE, TYPE, points_elsewhere};
+use super::access::{self, AUDIENCE, TYPE, points_elsewhere};
 use super::keys::Keys;
+use crate::App;
 use anyhow::Context;
 use db::Timestamp;
 use jsonwebtoken::{Header, Validation};
@@ -66,4 +67,16 @@ pub fn verify(keys: &Keys, issuer: &str, token: &str, now: Timestamp) -> bool {
             && claims.iat.is_none_or(|iat| iat <= now.unix() + 60)
             && claims.exp.is_none_or(|exp| exp > now.unix())
     })
+}
+
+/// The same of what a request brings, by the keys as they are now. An access token costs nothing here.
+pub async fn accepts(app: &App, token: &str) -> bool {
+    let header = jsonwebtoken::decode_header(token);
+    if header.map_or(true, |header| header.typ.as_deref() == Some(TYPE)) {
+        return false;
+    }
+    let (now, issuer) = (app.now(), access::issuer(app));
+    app.keys.keep_fresh(&app.db, now).await;
+    app.keys.learn(&app.db, token, now).await;
+    verify(&app.keys, &issuer, token, now)
 }

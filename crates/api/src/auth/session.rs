@@ -227,6 +227,15 @@ impl FromRequestParts<App> for Client {
 }
 
 impl Client {
+    /// What of its address is counted together.
+    pub fn bucket(&self) -> String {
+        let address = self.address.parse().map(ClientAddress);
+        address.map_or_else(
+            |_| self.address.clone(),
+            |address| address.bucket().to_string(),
+        )
+    }
+
     /// The same of a request that asks for no session.
     pub async fn of(parts: &mut Parts, app: &App) -> Self {
         let Ok(address) = ClientAddress::from_request_parts(parts, app).await;

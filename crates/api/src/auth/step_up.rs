@@ -3,8 +3,11 @@
 use super::{audit, session::Client};
 use crate::{
     App, Error, Result,
+    error::Dialect,
     extract::{Admin, Auth, Reach},
 };
+use serde_json::json;
+use uuid::Uuid;
 
 /// Refuses who has not proved for a while who they are, or has a second factor and did not prove it.
 pub fn require(app: &App, auth: &Auth) -> Result<()> {
@@ -43,10 +46,17 @@ pub fn in_person(auth: &Auth) -> Result<()> {
 }
 
 /// What is asked of a user before they do such a thing to themself, is asked of an admin who does it to
-/// another; of the service-role key nothing is.
-pub fn require_of_admin(app: &App, admin: &Admin) -> Result<()> {
-    match &admin.session {
-        Some(auth) => require(app, auth),
-        None => Ok(()),
-    }
+/// another, `subject`, where they are known; of the service-role key nothing is. Not inside a transaction.
+pub async fn demand_of_admin(
+    app: &App,
+    admin: &Admin,
+    client: &Client,
+    action: &str,
+    subject: Option<Uuid>,
+) -> Result<()> {
+    let Some(Err(refusal)) = admin.session.as_ref().map(|auth| require(app, auth)) else {
+        return Ok(());
+    };
+    let why = json!({"reason": refusal.code(Dialect::GoTrue)});
+    Err(audit::refuse_admin(app, client, action, admin, subject, why, refusal).await)
 }

@@ -132,7 +132,7 @@ async fn save(app: &App, user: User, to: &Path) -> anyhow::Result<u64> {
 pub async fn write(app: &App, user: User, mut to: impl Write) -> anyhow::Result<u64> {
     let mut tx = app.db.begin().await?;
     let detail = json!({});
-    audit::by_operator(&mut tx, "user_exported", user.id, detail, app.now()).await?;
+    audit::by_system(&mut tx, None, "user_exported", user.id, detail, app.now()).await?;
     tx.commit().await?;
 
     let (mut pieces, mut bytes) = (export::pieces(app, user), 0);
@@ -166,7 +166,7 @@ pub async fn delete(app: &App, user: &User) -> anyhow::Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let detail = json!({"soft": false});
-    audit::by_operator(&mut tx, "user_deleted", user.id, detail, now).await?;
+    audit::by_system(&mut tx, None, "user_deleted", user.id, detail, now).await?;
     deletion::delete(&mut tx, user.id, Leaves::Nothing, now).await?;
     tx.commit().await?;
     Ok(())

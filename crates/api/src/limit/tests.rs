@@ -61,7 +61,8 @@ fn the_table_is_what_the_contract_says() {
             "passkey 30/60",
             "webhook_refused 60/60",
             "chat 60/60",
-            "export 3/3600"
+            "export 3/3600",
+            "audited_refusal 1/60"
         ]
     );
 }

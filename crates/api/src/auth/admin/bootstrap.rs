@@ -134,7 +134,7 @@ pub async fn newcomer(
     db::users::delete_rivals(tx, email, user.id).await?;
     db::users::hand_over_password(tx, user.id, hash, now + HANDED_OVER_TTL, now).await?;
     let detail = json!({"role": "admin"});
-    audit::by_operator(tx, "user_signedup", user.id, detail, now).await?;
+    audit::by_system(tx, None, "user_signedup", user.id, detail, now).await?;
     Ok(Some(user))
 }
 
@@ -154,5 +154,5 @@ pub async fn promote(
         db::one_time_tokens::delete_of_user(tx, user.id).await?;
     }
     let detail = json!({"role": "admin", "password": hash.is_some()});
-    audit::by_operator(tx, "user_modified", user.id, detail, now).await
+    audit::by_system(tx, None, "user_modified", user.id, detail, now).await
 }

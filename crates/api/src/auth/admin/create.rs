@@ -4,7 +4,7 @@ use crate::{
     auth::{
         address, audit, password,
         session::{Client, UserBody},
-        signup, user,
+        signup, step_up, user,
     },
     extract::{Admin, Json},
 };
@@ -43,7 +43,7 @@ pub struct New {
     id: Option<Uuid>,
 }
 
-/// Make a user. Nothing is mailed.
+/// Make a user. Nothing is mailed. A person who administers needs a sign-in of the last minutes.
 #[utoipa::path(post, path = "/auth/v1/admin/users", tag = "admin", request_body = New, responses((status = 200, body = UserBody)))]
 pub async fn create(
     State(app): State<App>,
@@ -51,11 +51,13 @@ pub async fn create(
     client: Client,
     Json(new): Json<New>,
 ) -> Result<Json<UserBody>> {
+    let action = "user_signedup";
     let email = address(&new.email)?;
     let role = role(new.role.as_deref())?.unwrap_or("authenticated");
     let user_metadata = metadata("user_metadata", new.user_metadata)?;
     let app_metadata = metadata("app_metadata", new.app_metadata)?;
     let ban = new.ban_duration.as_deref().map(ban::duration).transpose()?;
+    step_up::demand_of_admin(&app, &admin, &client, action, None).await?;
     let hash = match (&new.password, new.password_hash) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
@@ -104,16 +106,7 @@ pub async fn create(
         db::users::set_banned_until(&mut tx, id, Some(now + ban), now).await?;
     }
     let detail = json!({"role": role, "email_confirm": new.email_confirm, "banned": matches!(ban, Some(Some(_)))});
-    audit::by_admin(
-        &mut tx,
-        &client,
-        "user_signedup",
-        &admin,
-        Some(id),
-        detail,
-        now,
-    )
-    .await?;
+    audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
     tx.commit().await?;
 
     show::body(&app, id).await.map(Json)

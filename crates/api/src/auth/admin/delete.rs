@@ -4,6 +4,7 @@ use crate::{
         audit,
         deletion::{self, Leaves},
         session::Client,
+        step_up,
     },
     extract::{self, Admin, Json, Path},
 };
@@ -20,7 +21,8 @@ pub struct Deletion {
     should_soft_delete: bool,
 }
 
-/// Delete a user with everything that is theirs. Counts at once, on every instance.
+/// Delete a user with everything that is theirs. Counts at once, on every instance. A person who administers
+/// needs a sign-in of the last minutes.
 #[utoipa::path(delete, path = "/auth/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)),
     request_body(content = Deletion, description = "May be absent."),
     responses((status = 200, description = "`{}`"), (status = 404)))]
@@ -37,22 +39,14 @@ pub async fn delete(
         false => Leaves::Nothing,
     };
 
-    let now = app.now();
+    let (action, now) = ("user_deleted", app.now());
+    step_up::demand_of_admin(&app, &admin, &client, action, Some(id)).await?;
     let mut tx = app.db.begin().await?;
     db::users::locked(&mut tx, id)
         .await?
         .ok_or(Error::UserNotFound)?;
     let detail = json!({"soft": deletion.should_soft_delete});
-    audit::by_admin(
-        &mut tx,
-        &client,
-        "user_deleted",
-        &admin,
-        Some(id),
-        detail,
-        now,
-    )
-    .await?;
+    audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
     deletion::delete(&mut tx, id, leaves, now).await?;
     tx.commit().await?;
 

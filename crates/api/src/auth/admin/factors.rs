@@ -38,14 +38,8 @@ pub async fn delete(
     Path((id, factor)): Path<(Uuid, Uuid)>,
 ) -> Result<Json<FactorBody>> {
     let (action, now) = ("factor_deleted", app.now());
-    let fresh = step_up::require_of_admin(&app, &admin);
+    step_up::demand_of_admin(&app, &admin, &client, action, Some(id)).await?;
     let mut tx = app.db.begin().await?;
-    if let Err(refusal) = fresh {
-        let why = json!({"factor": factor, "reason": "reauthentication_needed"});
-        audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), why, now).await?;
-        tx.commit().await?;
-        return Err(refusal);
-    }
     let user = db::users::locked(&mut tx, id).await?;
     let user = user.ok_or(Error::UserNotFound)?;
     let factor = db::factors::locked(&mut tx, factor, user.id).await?;

@@ -68,9 +68,11 @@ pub async fn impersonate(
         Ok(auth) => auth,
         Err(refusal) => {
             let (action, why) = ("user_impersonated", json!({"reason": reason}));
-            audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), why, now).await?;
-            tx.commit().await?;
-            return Err(refusal);
+            drop(tx);
+            let subject = Some(id);
+            return Err(
+                audit::refuse_admin(&app, &client, action, &admin, subject, why, refusal).await,
+            );
         }
     };
     let session = begin(&mut tx, &user, auth, now).await?;

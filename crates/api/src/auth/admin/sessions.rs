@@ -40,9 +40,11 @@ pub async fn end(
     let ended = db::sessions::revoke_own(&mut tx, id, session, "ended_by_admin", now).await?;
     let detail = json!({"session": session});
     if !ended {
-        audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
-        tx.commit().await?;
-        return Err(Error::NotFound);
+        drop(tx);
+        let (subject, refusal) = (Some(id), Error::NotFound);
+        return Err(
+            audit::refuse_admin(&app, &client, action, &admin, subject, detail, refusal).await,
+        );
     }
     audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
     tx.commit().await?;

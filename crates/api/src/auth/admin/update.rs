@@ -4,7 +4,7 @@ use crate::{
     auth::{
         address, audit, password,
         session::{Client, UserBody},
-        signup, user,
+        signup, step_up, user,
     },
     extract::{Admin, Json, Path},
 };
@@ -53,7 +53,7 @@ struct Changes {
     ban: Option<Option<Duration>>,
 }
 
-/// Change a user. Nothing is mailed.
+/// Change a user. Nothing is mailed. A person who administers needs a sign-in of the last minutes.
 #[utoipa::path(put, path = "/auth/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)), request_body = Update,
     responses((status = 200, body = UserBody), (status = 404)))]
 pub async fn update(
@@ -63,17 +63,17 @@ pub async fn update(
     Path(id): Path<Uuid>,
     Json(update): Json<Update>,
 ) -> Result<Json<UserBody>> {
-    let now = app.now();
+    let (action, now) = ("user_modified", app.now());
     let password = update.password.as_deref().unwrap_or_default();
     if admin.user.is_some() && !password.is_empty() {
         // Whoever sets a password can sign in as its user: people send a mail to reset it.
-        let mut tx = app.db.begin().await?;
-        let why = json!({"reason": "password_by_admin"});
-        let action = "user_modified";
-        audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), why, now).await?;
-        tx.commit().await?;
-        return Err(Error::Forbidden);
+        let (why, refusal) = (json!({"reason": "password_by_admin"}), Error::Forbidden);
+        let subject = Some(id);
+        return Err(
+            audit::refuse_admin(&app, &client, action, &admin, subject, why, refusal).await,
+        );
     }
+    step_up::demand_of_admin(&app, &admin, &client, action, Some(id)).await?;
     let changes = check(&app, id, update).await?;
 
     let mut tx = app.db.begin().await?;
@@ -82,16 +82,7 @@ pub async fn update(
         .filter(|user| user.deleted_at.is_none())
         .ok_or(Error::UserNotFound)?;
     let detail = apply(&mut tx, user, changes, now).await?;
-    audit::by_admin(
-        &mut tx,
-        &client,
-        "user_modified",
-        &admin,
-        Some(id),
-        detail,
-        now,
-    )
-    .await?;
+    audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
     tx.commit().await?;
 
     show::body(&app, id).await.map(Json)

@@ -1,7 +1,9 @@
 //! Every decision writes one row, in the transaction that carries it out: invariant 69. One table of what is
 //! decided: who asks what, and the row it leaves.
 use super::*;
-use crate::testing::Engine;
+use crate::testing::{Engine, request};
+use axum::extract::ConnectInfo;
+use std::net::SocketAddr;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,38 @@ const DECISIONS: &[Decision] = &[
         "/auth/v1/token?grant_type=password",
         r#"{"email": "banned@example.com", "password": "correct horse battery"}"#,
         ("login", NO),
+    ),
+    (
+        "a refresh by a banned user",
+        Anyone,
+        "POST",
+        "/auth/v1/token?grant_type=refresh_token",
+        r#"{"refresh_token": "{of_banned}"}"#,
+        ("token_refreshed", NO),
+    ),
+    (
+        "a refresh of a session that was ended",
+        Anyone,
+        "POST",
+        "/auth/v1/token?grant_type=refresh_token",
+        r#"{"refresh_token": "{ended}"}"#,
+        ("token_refreshed", NO),
+    ),
+    (
+        "a refresh of a session that ran out",
+        Anyone,
+        "POST",
+        "/auth/v1/token?grant_type=refresh_token",
+        r#"{"refresh_token": "{run_out}"}"#,
+        ("token_refreshed", NO),
+    ),
+    (
+        "a user who administers",
+        Ada,
+        "GET",
+        "/auth/v1/admin/users",
+        "{}",
+        ("admin_access", NO),
     ),
     (
         "a sign-up",
@@ -440,6 +474,12 @@ impl Stage {
         );
         let banned = test.sign_up("banned@example.com").await;
         test.ban("banned@example.com").await;
+        let ended = test.sign_up("ended@example.com").await;
+        test.post(&ended.token, "/auth/v1/logout", json!({})).await;
+        let run_out = test.sign_up("run_out@example.com").await;
+        let past = "update sessions set idle_expires_at = created_at
+                    where user_id in (select id from users where email = 'run_out@example.com')";
+        db::testing::execute(&test.app.db, past).await.unwrap();
         let confirming = test.beside(CONFIRMING).await;
         confirming
             .ask_to_sign_up("unproved@example.com", PASSWORD)
@@ -450,7 +490,7 @@ impl Stage {
             ("{used}", used.refresh_token),
             ("{ada}", ada.id.clone()),
             ("{admin}", admin.id.clone()),
-            ("{banned}", banned.id),
+            ("{banned}", banned.id.clone()),
         ];
         for (name, what) in [("{factor}", "first"), ("{other_factor}", "other")] {
             let body = json!({"factor_type": "totp", "friendly_name": what});
@@ -466,6 +506,9 @@ impl Stage {
         let user = test.get(&ada.token, USER).await.json();
         let identity = user["identities"][0]["identity_id"].as_str().unwrap();
         things.push(("{identity}", identity.to_owned()));
+        things.push(("{of_banned}", banned.refresh_token));
+        things.push(("{ended}", ended.refresh_token));
+        things.push(("{run_out}", run_out.refresh_token));
         let tokens = [ada.token, old.token, admin.token];
         for token in &tokens {
             // That it arrived is known, and written, before.
@@ -531,6 +574,45 @@ both_engines! {
             let alike = ["a sign-up of an address that is somebody's", "a recovery of nobody"].contains(&what);
             assert!(refusal == (expected.1 == NO) || alike, "{what}: {} {}", answer.status, answer.text());
         }
+    }
+
+    async fn what_is_refused_without_end_leaves_a_row_a_minute_of_each_account_or_address(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, ben) = (test.sign_up("ada@example.com").await, test.sign_up("ben@example.com").await);
+        let forged = ada.refresh_token.replace(&ada.refresh_token[30..34], if &ada.refresh_token[30..34] == "AAAA" { "BBBB" } else { "AAAA" });
+        let from = async |peer: &str| {
+            let asked = request(Method::POST, "", "/auth/v1/logout").header("cookie", "plinth-access=any").header("origin", "https://evil.example");
+            let mut asked = asked.body(Default::default()).unwrap();
+            asked.extensions_mut().insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 40_000)));
+            assert_eq!(test.send(asked).await.refusal(), refused(403, "cross_site_request"));
+        };
+        for person in [&ada, &ben] {
+            test.post(&person.token, "/auth/v1/logout", json!({})).await;
+        }
+        let before = test.rows("audit_events").await;
+
+        for _ in 0..20 {
+            assert_eq!(test.refresh(&forged).await.status, 400);
+            assert_eq!(test.refresh("rt1.nonsense").await.status, 400);
+        }
+        assert_eq!(test.rows("audit_events").await, before, "a token that is none of ours is about no account");
+
+        for _ in 0..5 {
+            assert_eq!(test.refresh(&ada.refresh_token).await.status, 400);
+            for peer in ["192.0.2.1", "2001:db8:1:2::1", "2001:db8:1:2::2"] {
+                from(peer).await;
+            }
+        }
+        assert_eq!(test.rows("audit_events").await, before + 3, "one account, one address, one network");
+        test.refresh(&ben.refresh_token).await;
+        assert_eq!(test.rows("audit_events").await, before + 4, "nobody is hidden behind another");
+        let newest = db::audit::page(&test.app.db, None, 1).await.unwrap().remove(0);
+        assert_eq!(newest.subject_id.map(|id| id.to_string()), Some(ben.id));
+        assert_eq!(newest.detail.0, json!({"reason": "refresh_token_not_found"}));
+
+        test.later(Duration::from_secs(60));
+        test.refresh(&ada.refresh_token).await;
+        assert_eq!(test.rows("audit_events").await, before + 5);
     }
 
     async fn what_cannot_be_written_down_is_not_done(engine: Engine) {
