@@ -1,6 +1,6 @@
 """OpenAI's own SDK for Python, unmodified, against a running Plinth whose model is simulated.
 
-PLINTH_URL names it. `pip install openai`, then `python openai_test.py`.
+PLINTH_URL names it. `tests/clients/run` makes `.venv`, and runs this with it.
 """
 
 import json
