@@ -75,7 +75,7 @@ test("who signs in at a certified provider is signed in here, and is the same th
     assert.equal(page.url(), `${site.url}/`);
     ids.push(await page.getByTestId("id").textContent());
     await press("Sign out");
-    await page.getByLabel("E-mail").waitFor();
+    await page.getByLabel("E-mail", { exact: true }).waitFor();
   }
   assert.equal(ids[0], ids[1]);
 });
@@ -87,7 +87,7 @@ test("who declines at the provider is told so, and signed in nowhere", async () 
 
   await page.waitForURL((at) => at.origin === site.url && at.searchParams.has("error"));
   assert.equal(new URL(page.url()).searchParams.get("error"), "access_denied");
-  await page.getByLabel("E-mail").waitFor();
+  await page.getByLabel("E-mail", { exact: true }).waitFor();
 });
 
 test("who signs in with Google is signed in here", async () => {
