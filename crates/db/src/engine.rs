@@ -42,6 +42,8 @@ pub struct Db {
     pub(crate) engine: Engine,
     /// Rings when a transaction that enqueued a job was committed here.
     pub(crate) bell: Arc<Bell>,
+    /// Webhook events that wait to be written.
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 #[derive(Clone)]
@@ -49,7 +51,6 @@ pub(crate) enum Engine {
     Postgres {
         pool: PgPool,
         pooling: Pooling,
-        arrivals: Arc<Arrivals>,
     },
     /// One writer; readers never wait for it (WAL).
     Sqlite {
@@ -92,7 +93,7 @@ impl Db {
         }
     }
 
-    fn new(engine: Engine) -> Self {
+    fn new(engine: Engine, arrivals: Arrivals) -> Self {
         let elsewhere = match &engine {
             Engine::Postgres { pool, .. } => Some(pool.clone()),
             Engine::Sqlite { .. } => None,
@@ -100,6 +101,7 @@ impl Db {
         Self {
             engine,
             bell: Bell::new(elsewhere),
+            arrivals: Arc::new(arrivals),
         }
     }
 
@@ -133,10 +135,11 @@ impl Db {
             .connect_with(connect.pragma("query_only", "on"))
             .await
             .map_err(|e| cannot(explain_sqlite(&e)))?;
-        Ok(Self::new(Engine::Sqlite {
+        let engine = Engine::Sqlite {
             read,
             writer: writer::Writer::new(writer, options.acquire_timeout),
-        }))
+        };
+        Ok(Self::new(engine, Arrivals::of_one_writer()))
     }
 
     async fn open_postgres(url: &url::Url, options: &Options) -> Result<Self> {
@@ -166,11 +169,10 @@ impl Db {
             })
             .connect_with(connect)
             .await?;
-        Ok(Self::new(Engine::Postgres {
-            pool,
-            pooling,
-            arrivals: Arc::new(Arrivals::new(maybe_tls)),
-        }))
+        Ok(Self::new(
+            Engine::Postgres { pool, pooling },
+            Arrivals::of_connections(maybe_tls),
+        ))
     }
 
     /// Opens a transaction. On SQLite it holds the write lock from here on (`begin immediate`), so

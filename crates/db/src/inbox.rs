@@ -1,5 +1,5 @@
 //! Webhook events as they arrived: verified, committed, then answered 200.
-use crate::{engine::Engine, jobs, prelude::*};
+use crate::{jobs, prelude::*};
 
 pub(crate) mod together;
 
@@ -62,17 +62,6 @@ pub struct Arrival<'a> {
 }
 
 sql! {
-    fn insert(
-        tx: &mut Tx, id: Uuid, provider: &str, mode: &str, external_id: &str, kind: &str, api_version: Option<&str>,
-        subject: &str, occurred_at: Timestamp, key_index: i64, body: &[u8], now: Timestamp,
-    ) -> bool {
-        "insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                     received_at, key_index, body, status)
-         values ($id, $provider, $mode, $external_id, $kind, $api_version, $subject, $occurred_at,
-                 $now, $key_index, $body, 'received')
-         on conflict (provider, mode, external_id) do nothing"
-    }
-
     /// The event of this id.
     pub fn by_id(db: &Db, id: Uuid) -> Option<Event> {
         "select {columns} from webhook_events where id = $id"
@@ -112,59 +101,9 @@ pub const APPLY: &str = "apply_webhook";
 
 /// Keeps an event with the job that will apply it, and returns once both are on disk. `false`: it was here before.
 pub async fn ingest(db: &Db, arrival: Arrival<'_>, now: Timestamp) -> Result<bool> {
-    match &db.engine {
-        Engine::Postgres { pool, arrivals, .. } => {
-            let fresh = together::ingest(pool, arrivals, &arrival, now).await?;
-            if fresh {
-                db.bell.ring();
-            }
-            Ok(fresh)
-        }
-        // The one writer shares its commits among all that wait.
-        Engine::Sqlite { .. } => ingest_alone(db, &arrival, now).await,
-    }
-}
-
-async fn ingest_alone(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Result<bool> {
-    let mut tx = db.begin().await?;
-    let id = Uuid::now_v7();
-    let Arrival {
-        provider,
-        mode,
-        external_id,
-        kind,
-        api_version,
-        subject,
-        occurred_at,
-        key_index,
-        body,
-    } = *arrival;
-    let inserted = insert(
-        &mut tx,
-        id,
-        provider,
-        mode,
-        external_id,
-        kind,
-        api_version,
-        subject,
-        occurred_at,
-        key_index,
-        body,
-        now,
-    );
-    let fresh = inserted.await?;
+    let fresh = together::ingest(db, &arrival, now).await?;
     if fresh {
-        let payload = serde_json::json!({"event": id});
-        let job = jobs::NewJob {
-            kind: APPLY,
-            subject: Some(subject),
-            payload,
-            dedupe_key: None,
-            due_at: now,
-        };
-        jobs::enqueue(&mut tx, job, now).await?;
-        tx.commit().await?;
+        db.bell.ring();
     }
     Ok(fresh)
 }

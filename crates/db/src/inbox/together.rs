@@ -1,15 +1,16 @@
-//! PostgreSQL: arrivals that wait together are written together, in one statement and one commit.
+//! Arrivals that wait together are written together, in as few statements as the engine allows and in
+//! one commit.
 //!
 //! Whoever has the turn takes everything that waits, writes it, and tells each sender; while it waits
 //! for the disk, the next ones gather. One sender alone sees no delay.
 use super::{APPLY, Arrival};
-use crate::{Error, Result, Timestamp};
-use sqlx::PgPool;
+use crate::{Db, Error, Result, Timestamp, engine::Engine};
+use sqlx::{PgPool, QueryBuilder, Sqlite, SqliteConnection};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-/// Statements under way at most.
+/// Statements under way at most, where there are several connections.
 const STATEMENTS: usize = 6;
 /// Bytes of one statement, as far as there is a choice.
 const STATEMENT_BYTES: usize = 256 * 1024;
@@ -19,7 +20,7 @@ const STATEMENT_BYTES_OVER_TLS: usize = 12 * 1024;
 /// What an arrival adds to its body.
 const OVERHEAD: usize = 400;
 
-const INGEST: &str = "
+const INGEST_POSTGRES: &str = "
     with arrived as (
         insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
                                     received_at, key_index, body, status)
@@ -33,6 +34,13 @@ const INGEST: &str = "
         select id, $12, subject, jsonb_build_object('event', id), received_at, 0, received_at from arrived
     )
     select id from arrived";
+
+// SQLite has no `unnest`, and no `with` that writes: behind each comes a row an arrival.
+const EVENTS_SQLITE: &str = "
+    insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
+                                received_at, key_index, body, status) ";
+const JOBS_SQLITE: &str =
+    "insert into jobs (id, kind, subject, payload, due_at, attempts, created_at) ";
 
 /// What waits to be written.
 pub(crate) struct Arrivals {
@@ -56,12 +64,8 @@ struct Waiting {
     written: oneshot::Sender<Result<bool>>,
 }
 
-pub(crate) async fn ingest(
-    pool: &PgPool,
-    arrivals: &Arc<Arrivals>,
-    arrival: &Arrival<'_>,
-    now: Timestamp,
-) -> Result<bool> {
+pub(crate) async fn ingest(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Result<bool> {
+    let arrivals = &db.arrivals;
     let (written, mut told) = oneshot::channel();
     let waiting = Waiting {
         id: Uuid::now_v7(),
@@ -82,10 +86,10 @@ pub(crate) async fn ingest(
         biased;
         told = &mut told => told,
         turn = arrivals.turns.clone().acquire_owned() => {
-            let (pool, arrivals) = (pool.clone(), arrivals.clone());
+            let db = db.clone();
             // On its own task: a sender who goes away takes no others with it.
             tokio::spawn(async move {
-                arrivals.write(&pool).await;
+                db.arrivals.write(&db).await;
                 drop(turn);
             });
             told.await
@@ -95,16 +99,26 @@ pub(crate) async fn ingest(
 }
 
 impl Arrivals {
-    /// For connections that may be encrypted, or are known not to be.
-    pub(crate) fn new(maybe_tls: bool) -> Self {
+    /// For PostgreSQL's connections, which may be encrypted, or are known not to be.
+    pub(crate) fn of_connections(maybe_tls: bool) -> Self {
+        let statement_bytes = if maybe_tls {
+            STATEMENT_BYTES_OVER_TLS
+        } else {
+            STATEMENT_BYTES
+        };
+        Self::new(STATEMENTS, statement_bytes)
+    }
+
+    /// For SQLite's one writer: a second turn would take its arrivals before it can write them.
+    pub(crate) fn of_one_writer() -> Self {
+        Self::new(1, STATEMENT_BYTES)
+    }
+
+    fn new(turns: usize, statement_bytes: usize) -> Self {
         Self {
             waiting: Mutex::default(),
-            turns: Arc::new(Semaphore::new(STATEMENTS)),
-            statement_bytes: if maybe_tls {
-                STATEMENT_BYTES_OVER_TLS
-            } else {
-                STATEMENT_BYTES
-            },
+            turns: Arc::new(Semaphore::new(turns)),
+            statement_bytes,
         }
     }
 
@@ -113,7 +127,7 @@ impl Arrivals {
     }
 
     /// Writes until nothing waits.
-    async fn write(&self, pool: &PgPool) {
+    async fn write(&self, db: &Db) {
         loop {
             let batch: Vec<_> = {
                 let mut waiting = self.lock();
@@ -133,7 +147,7 @@ impl Arrivals {
             if batch.is_empty() {
                 return;
             }
-            match insert(pool, &batch).await {
+            match insert(db, &batch).await {
                 Ok(fresh) => {
                     for Waiting { id, written, .. } in batch {
                         let _ = written.send(Ok(fresh.contains(&id)));
@@ -150,10 +164,30 @@ impl Arrivals {
     }
 }
 
-/// The ids of those that were not here before.
-async fn insert(pool: &PgPool, batch: &[Waiting]) -> Result<Vec<Uuid>> {
+/// Writes them, and gives the ids of those that were not here before, once all that it saw is on disk.
+async fn insert(db: &Db, batch: &[Waiting]) -> Result<Vec<Uuid>> {
+    match &db.engine {
+        Engine::Postgres { pool, .. } => insert_postgres(pool, batch).await.map_err(failed),
+        Engine::Sqlite { writer, .. } => {
+            let mut work = writer.begin().await?;
+            let fresh = insert_sqlite(work.conn()?, batch).await.map_err(failed)?;
+            // Also when nothing was fresh: the first of two may be written and not yet on disk.
+            work.commit().await?;
+            Ok(fresh)
+        }
+    }
+}
+
+fn failed(source: sqlx::Error) -> Error {
+    Error::Statement {
+        statement: "db::inbox::together::insert",
+        source,
+    }
+}
+
+async fn insert_postgres(pool: &PgPool, batch: &[Waiting]) -> sqlx::Result<Vec<Uuid>> {
     let column = |get: fn(&Waiting) -> &str| batch.iter().map(get).collect::<Vec<_>>();
-    let rows: Vec<(Uuid,)> = sqlx::query_as(INGEST)
+    sqlx::query_scalar(INGEST_POSTGRES)
         .bind(batch.iter().map(|w| w.id).collect::<Vec<_>>())
         .bind(column(|w| &w.provider))
         .bind(column(|w| &w.mode))
@@ -173,9 +207,46 @@ async fn insert(pool: &PgPool, batch: &[Waiting]) -> Result<Vec<Uuid>> {
         .bind(APPLY)
         .fetch_all(pool)
         .await
-        .map_err(|source| Error::Statement {
-            statement: "db::inbox::together::insert",
-            source,
-        })?;
-    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+async fn insert_sqlite(conn: &mut SqliteConnection, batch: &[Waiting]) -> sqlx::Result<Vec<Uuid>> {
+    let mut events = QueryBuilder::<Sqlite>::new(EVENTS_SQLITE);
+    events.push_values(batch, |mut row, waiting| {
+        row.push_bind(waiting.id)
+            .push_bind(&waiting.provider)
+            .push_bind(&waiting.mode)
+            .push_bind(&waiting.external_id)
+            .push_bind(&waiting.kind)
+            .push_bind(&waiting.api_version)
+            .push_bind(&waiting.subject)
+            .push_bind(waiting.occurred_at)
+            .push_bind(waiting.received_at)
+            .push_bind(waiting.key_index)
+            .push_bind(waiting.body.as_slice())
+            .push("'received'");
+    });
+    events.push(" on conflict (provider, mode, external_id) do nothing returning id");
+    // A text for each number of rows: kept, they would push out the statements that everyone asks for.
+    let fresh: Vec<Uuid> = events
+        .build_query_scalar()
+        .persistent(false)
+        .fetch_all(&mut *conn)
+        .await?;
+    if fresh.is_empty() {
+        return Ok(fresh);
+    }
+
+    let mut jobs = QueryBuilder::<Sqlite>::new(JOBS_SQLITE);
+    let arrived = batch.iter().filter(|waiting| fresh.contains(&waiting.id));
+    jobs.push_values(arrived, |mut row, waiting| {
+        row.push_bind(waiting.id)
+            .push_bind(APPLY)
+            .push_bind(&waiting.subject)
+            .push_bind(serde_json::json!({"event": waiting.id}))
+            .push_bind(waiting.received_at)
+            .push("0")
+            .push_bind(waiting.received_at);
+    });
+    jobs.build().persistent(false).execute(conn).await?;
+    Ok(fresh)
 }
