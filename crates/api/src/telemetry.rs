@@ -130,11 +130,12 @@ pub fn start(config: &crate::Config) -> Guard {
     let (traces, flush) = otel::start(config).unzip();
     #[cfg(feature = "otel")]
     let registry = registry.with(traces);
+    // Without anyone to report to they would make a transaction of every request all the same.
+    let reported = sentry
+        .as_ref()
+        .map(|_| BreadcrumbLayer::new().and_then(SpanLayer::new()));
     // A second start, in tests, finds the first in place.
-    let _ = registry
-        .with(BreadcrumbLayer::new())
-        .with(SpanLayer::new())
-        .try_init();
+    let _ = registry.with(reported).try_init();
     recorder();
     Guard {
         _sentry: sentry,
