@@ -4,6 +4,7 @@ use crate::{
     billing::plans::Plans,
     chat::{assistants::Assistants, llm::Llm, stream::Streams},
     config::Config,
+    http::Client,
     limit::Limits,
     mail::Mailer,
 };
@@ -72,11 +73,21 @@ impl App {
         simulated: Simulated,
         clock: Clock,
     ) -> anyhow::Result<Self> {
+        Self::with_client(config, db, Client::default(), simulated, clock).await
+    }
+
+    /// The same with what asks others' APIs, which can be made while the database is opened.
+    pub async fn with_client(
+        config: Config,
+        db: Db,
+        http: Client,
+        simulated: Simulated,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let plans = Plans::load(&config.billing, &config.chat).context("plans.toml")?;
         let keys = Keys::load(&db, &config, clock.now())
             .await
             .context("loading the signing keys")?;
-        let http = crate::http::client()?;
         let inner = Inner {
             keys,
             issuers: Issuers::new(&config.auth.providers, http.clone()),

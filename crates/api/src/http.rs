@@ -16,7 +16,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -39,14 +42,25 @@ pub use serve::{Listening, serve};
 /// Until another's server takes a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What asks others' APIs: the model, issuers of tokens. One for all, because reading the machine's
-/// certificates takes longer than everything else at the start. Each request brings its own timeout.
-pub fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
+/// What asks others' APIs: the model, issuers of tokens. Each request brings its own timeout. One for
+/// all, made when it is first needed: reading the machine's certificates takes up to 10 ms and more than a
+/// megabyte, which a simulated world can do without.
+#[derive(Clone, Default)]
+pub struct Client(Arc<OnceLock<reqwest::Client>>);
+
+impl Client {
+    /// Fails where the machine has no certificates.
+    pub fn get(&self) -> reqwest::Result<&reqwest::Client> {
+        if let Some(made) = self.0.get() {
+            return Ok(made);
+        }
+        let made = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(self.0.get_or_init(|| made))
+    }
 }
 
 /// Requests from outside.

@@ -1,6 +1,7 @@
 //! What issuers publish: their discovery and their keys, fetched when needed and kept for as long as
 //! they say. <https://openid.net/specs/openid-connect-discovery-1_0.html>, RFC 7517.
 use super::providers::{self, Provider, Signed, may_be_asked};
+use crate::http::Client;
 use anyhow::{Context, bail, ensure};
 use db::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, jwk::Jwk};
@@ -25,7 +26,7 @@ const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// The issuers that are configured, and what they published.
 pub struct Issuers {
     pub providers: Vec<Provider>,
-    client: reqwest::Client,
+    client: Client,
     documents: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Document>>>>,
 }
 
@@ -66,7 +67,7 @@ fn by_header() -> Vec<String> {
 }
 
 impl Issuers {
-    pub fn new(config: &providers::Config, client: reqwest::Client) -> Self {
+    pub fn new(config: &providers::Config, client: Client) -> Self {
         Self {
             providers: providers::all(config),
             client,
@@ -221,7 +222,7 @@ impl Issuers {
     async fn fetch(&self, url: &str) -> anyhow::Result<(Value, Duration)> {
         let url = url::Url::parse(url)?;
         ensure!(may_be_asked(&url), "it is not https");
-        let request = self.get(url).header(header::ACCEPT, "application/json");
+        let request = self.get(url)?.header(header::ACCEPT, "application/json");
         let mut response = request.send().await?;
         if response.status() != reqwest::StatusCode::OK {
             bail!("it answers {}", response.status());
@@ -235,13 +236,13 @@ impl Issuers {
     }
 
     /// For what else is asked of a provider.
-    pub fn get(&self, url: url::Url) -> reqwest::RequestBuilder {
-        self.client.get(url).timeout(PATIENCE)
+    pub fn get(&self, url: url::Url) -> anyhow::Result<reqwest::RequestBuilder> {
+        Ok(self.client.get()?.get(url).timeout(PATIENCE))
     }
 
     /// For what is told to a provider.
-    pub fn post(&self, url: url::Url) -> reqwest::RequestBuilder {
-        self.client.post(url).timeout(PATIENCE)
+    pub fn post(&self, url: url::Url) -> anyhow::Result<reqwest::RequestBuilder> {
+        Ok(self.client.get()?.post(url).timeout(PATIENCE))
     }
 }
 

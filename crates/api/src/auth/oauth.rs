@@ -192,7 +192,7 @@ pub async fn post(
     let methods = &at.token_endpoint_auth_methods_supported;
     let by_header = methods.iter().any(|method| method == "client_secret_basic");
     let mut form = form.to_vec();
-    let mut request = app.issuers.post(asked_at(url)?);
+    let mut request = app.issuers.post(asked_at(url)?)?;
     match &secret {
         // RFC 6749, section 2.3.1: encoded as in a form first.
         Some(secret) if by_header => {
@@ -211,7 +211,7 @@ pub async fn post(
 
 /// A question to a provider's API.
 pub fn get(app: &App, url: &str, access_token: &str) -> Result<reqwest::RequestBuilder> {
-    let request = app.issuers.get(asked_at(url)?);
+    let request = app.issuers.get(asked_at(url)?)?;
     Ok(request
         .bearer_auth(access_token)
         .header(header::ACCEPT, "application/json")

@@ -4,7 +4,7 @@
 //! errors come as arrays), so chunks are read as loose JSON. What is not loose is the end: without a
 //! `finish_reason` an answer is not finished, however politely the connection was closed.
 use super::{Config, sse};
-use crate::{Error, config::Secret};
+use crate::{Error, config::Secret, http::Client};
 use db::Timestamp;
 use futures_util::{Stream, StreamExt};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ const TOLERATED: u32 = 5;
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 pub struct Llm {
-    client: reqwest::Client,
+    client: Client,
     base_url: String,
     key: Option<Secret>,
     /// Silence allowed, before the first word and between words.
@@ -126,7 +126,7 @@ impl Failed {
 pub type Answer = Pin<Box<dyn Stream<Item = Result<Said, Failure>> + Send>>;
 
 impl Llm {
-    pub fn new(config: &Config, client: reqwest::Client) -> Self {
+    pub fn new(config: &Config, client: Client) -> Self {
         Self {
             client,
             base_url: config
@@ -185,8 +185,13 @@ impl Llm {
 
     /// One request, up to the first word.
     async fn attempt(&self, request: &Map<String, Value>) -> Result<Answer, Failed> {
-        let mut call = self
-            .client
+        let client = self.client.get().map_err(|error| {
+            tracing::error!(%error, "nothing can be asked of the language model");
+            Failed::lasting(Failure::Unavailable {
+                retry_after: LEFT_ALONE,
+            })
+        })?;
+        let mut call = client
             .post(format!("{}/chat/completions", self.base_url))
             .json(request);
         // A server without a key of its own, and the simulated one, want to see one all the same.

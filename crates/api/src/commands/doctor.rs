@@ -59,7 +59,9 @@ pub async fn run(checked: Checked) -> u8 {
         ),
         Err(error) => say("mail", Err(error.to_string())),
     }
-    match crate::http::client().map(|client| Issuers::new(&config.auth.providers, client)) {
+    let client = crate::http::Client::default();
+    let made = client.get().map(drop);
+    match made.map(|()| Issuers::new(&config.auth.providers, client)) {
         Ok(issuers) if issuers.providers.is_empty() => println!(
             "– {:<12}{}",
             "providers",

@@ -53,9 +53,18 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
     let world = prepare_development(&mut config).await?;
     let _telemetry = telemetry::start(&config);
     warn(&warnings);
+    let client = http::Client::default();
+    // What will be needed is made beside the opening of the database, and fails at once.
+    let made = config.is_production().then(|| {
+        let client = client.clone();
+        tokio::task::spawn_blocking(move || client.get().map(drop))
+    });
     let db = open(&config).await?;
+    if let Some(made) = made {
+        made.await??;
+    }
     let simulated = world.as_ref().map(World::simulated).unwrap_or_default();
-    let app = App::new(config, db, simulated, Clock::system()).await?;
+    let app = App::with_client(config, db, client, simulated, Clock::system()).await?;
     bootstrap::run(&app)
         .await
         .context("making the admin of ADMIN_EMAIL")?;
@@ -132,9 +141,13 @@ pub async fn open(config: &Config) -> anyhow::Result<Db> {
                 direct.migrate().await?;
                 direct.close().await;
             }
-            None => db.migrate().await?,
+            None => {
+                db.migrate().await?;
+                return Ok(db);
+            }
         }
     }
+    // Also after migrating elsewhere: the two addresses may lead to two databases.
     let pending = db
         .migrations()
         .await?
