@@ -2,7 +2,7 @@
 use crate::{
     auth::{jwks::Issuers, keys::Keys, password::Passwords},
     billing::plans::Plans,
-    chat::{assistants::Assistants, llm::Llm, stream::Streams},
+    chat::{assistants::Assistants, llm::Llm, relay::Relay, stream::Streams},
     config::Config,
     http::Client,
     limit::Limits,
@@ -88,16 +88,18 @@ impl App {
         let keys = Keys::load(&db, &config, clock.now())
             .await
             .context("loading the signing keys")?;
+        let relay = config.core.redis_url.as_ref().map(Relay::connect);
+        let relay = relay.transpose()?;
         let inner = Inner {
             keys,
             issuers: Issuers::new(&config.auth.providers, http.clone()),
+            mailer: Mailer::new(&config.mail, http.clone())?,
             passwords: Passwords::new()?,
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
             assistants: Assistants::load()?,
             llm: Llm::new(&config.chat, http),
-            streams: Streams::default(),
-            mailer: Mailer::new(&config.mail)?,
+            streams: Streams::new(relay),
             simulated,
             instance: format!("{}-{}", hostname(), uuid::Uuid::new_v4().simple()),
             not_ready: CancellationToken::new(),

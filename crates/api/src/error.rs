@@ -173,6 +173,8 @@ pub enum Error {
 
     #[error("This Idempotency-Key was used for another request.")]
     IdempotencyMismatch,
+    #[error("The conversation was changed in the meantime. Read it again.")]
+    ConversationChanged,
     #[error("The first request with this Idempotency-Key is under way. Try again for its answer.")]
     IdempotencyInFlight,
 
@@ -574,6 +576,9 @@ impl Error {
             ),
             (Self::IdempotencyInFlight, _) => {
                 Kind(S::CONFLICT, "idempotency_in_flight", "Request under way")
+            }
+            (Self::ConversationChanged, _) => {
+                Kind(S::CONFLICT, "conversation_changed", "Conversation changed")
             }
             (Self::InvalidSignature(_), _) => {
                 Kind(S::BAD_REQUEST, "invalid_signature", "Invalid signature")

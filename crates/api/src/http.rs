@@ -4,7 +4,7 @@ use crate::{
     auth::{
         audit,
         cookies::Cookies,
-        session::{Client, SignedIn},
+        session::{self, SignedIn},
     },
     config::{Problem, some_seconds},
     error::{Dialect, Refusal},
@@ -200,7 +200,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     if cookies.concern() {
         request.extensions_mut().insert(cookies.clone());
         let (mut parts, body) = request.into_parts();
-        client = Some(Client::of(&mut parts, &app).await);
+        client = Some(session::Client::of(&mut parts, &app).await);
         request = Request::from_parts(parts, body);
     }
     let seen_by = SeenBy::default();

@@ -1,10 +1,11 @@
-//! `Idempotency-Key`: the second request with a key gets the first one's answer, and is charged nothing.
+//! The second request with an `Idempotency-Key` gets the first one's answer, and is charged nothing; so
+//! does a retry without one, where it can be told from a new question.
 use crate::{App, Error, Result, chat::Form, extract::Auth};
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use db::Tx;
+use db::{Tx, generations::Generation};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
@@ -15,93 +16,148 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 const UNDER_WAY: Duration = Duration::from_secs(15 * 60);
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// A request that brought a key.
+/// Within so long the same request again may be a retry of one whose answer nobody heard.
+const RETRIED_WITHIN: Duration = Duration::from_secs(120);
+/// OpenAI's SDKs count their retries here, and send no key.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+/// A request, as a second one like it is recognised.
 #[derive(Debug, Clone)]
 pub struct Keyed {
     user: Uuid,
     scope: &'static str,
     key: String,
     request_hash: [u8; 32],
+    /// Whether the client chose the key; else it is the request itself.
+    pub chosen: bool,
     /// How its answer is written down.
     pub form: Form,
 }
 
-/// Whether a request is the first with its key.
-pub enum First {
-    /// It brought none.
-    Unkeyed,
-    Yes(Keyed),
-    /// The answer of the first.
-    No(String),
+/// Whether there was a request like this one.
+pub enum Seen {
+    New(Keyed),
+    /// There was, and this is its answer.
+    Answered(String),
+    /// There was, and this answer is being made for it, or was made and nobody heard it.
+    Joins(Box<Generation>),
+}
+
+/// What makes a request without a key one that may have been sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retries {
+    /// Its client says so.
+    Said,
+    /// Its client repeats itself without a word when an answer does not arrive.
+    Silent,
 }
 
 impl Keyed {
-    /// Looks at the key of a request, before anything is done for it.
+    /// Looks whether a request was here before, before anything is done for it.
     pub async fn look(
         app: &App,
         auth: &Auth,
         scope: &'static str,
         form: Form,
+        retries: Retries,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<First> {
-        let Some(key) = headers.get("idempotency-key") else {
-            return Ok(First::Unkeyed);
-        };
-        let key = key
-            .to_str()
-            .ok()
-            .filter(|key| (1..=255).contains(&key.len()));
-        let key = key.ok_or_else(|| {
-            Error::invalid("Idempotency-Key", "has to be 1 to 255 printable characters")
-        })?;
+    ) -> Result<Seen> {
+        let request_hash: [u8; 32] = Sha256::digest(body).into();
         let keyed = Self {
             user: auth.user,
             scope,
-            key: key.to_owned(),
-            request_hash: Sha256::digest(body).into(),
+            key: match chosen_key(headers)? {
+                Some(key) => key.to_owned(),
+                // No header could hold this.
+                None => format!("≈{}", hex::encode(request_hash)),
+            },
+            request_hash,
+            chosen: headers.contains_key("idempotency-key"),
             form,
         };
-        match keyed.known(app).await? {
-            Some(answer) => Ok(First::No(answer)),
-            None => Ok(First::Yes(keyed)),
+        if keyed.chosen {
+            return keyed.look_by_key(app).await;
+        }
+        let said = retry_count(headers) > 0;
+        match said || retries == Retries::Silent {
+            true => keyed.look_by_likeness(app, said).await,
+            false => Ok(Seen::New(keyed)),
         }
     }
 
-    /// The answer of the first request; `None` when there was none.
-    async fn known(&self, app: &App) -> Result<Option<String>> {
-        let Some(known) =
-            db::idempotency::known(&app.db, self.user, self.scope, &self.key, app.now()).await?
-        else {
-            return Ok(None);
+    async fn known(&self, app: &App) -> Result<Option<db::idempotency::Known>> {
+        Ok(db::idempotency::known(&app.db, self.user, self.scope, &self.key, app.now()).await?)
+    }
+
+    async fn look_by_key(self, app: &App) -> Result<Seen> {
+        let Some(known) = self.known(app).await? else {
+            return Ok(Seen::New(self));
         };
         if known.request_hash != self.request_hash {
             return Err(Error::IdempotencyMismatch);
         }
-        known.answer.map(Some).ok_or(Error::IdempotencyInFlight)
-    }
-
-    /// Takes the key in the transaction that does the work; of two requests at once one does.
-    pub async fn claim(&self, app: &App, tx: &mut Tx) -> Result<()> {
-        let now = app.now();
-        let claimed = db::idempotency::claim(
-            tx,
-            self.user,
-            self.scope,
-            &self.key,
-            &self.request_hash,
-            now + UNDER_WAY,
-            now,
-        )
-        .await?;
-        if claimed {
-            Ok(())
-        } else {
-            Err(Error::IdempotencyInFlight)
+        if let Some(answer) = known.answer {
+            return Ok(Seen::Answered(answer));
+        }
+        match known.generation_id {
+            Some(id) => db::generations::of_user(&app.db, self.user, id)
+                .await?
+                .map(|row| Seen::Joins(Box::new(row)))
+                .ok_or(Error::IdempotencyInFlight),
+            None => Err(Error::IdempotencyInFlight),
         }
     }
 
-    /// Keeps the answer.
+    /// A retry joins what it retries: an answer that is being made though its client is gone, or that
+    /// was made and reached nobody.
+    async fn look_by_likeness(self, app: &App, said: bool) -> Result<Seen> {
+        let like = self.known(app).await?.and_then(|known| known.generation_id);
+        let Some(id) = like else {
+            return Ok(Seen::New(self));
+        };
+        let Some(row) = db::generations::of_user(&app.db, self.user, id).await? else {
+            return Ok(Seen::New(self));
+        };
+        let here = app.streams.made_here(id);
+        let unheard = here.as_ref().is_some_and(|log| log.listeners() == 0);
+        let joins = match row.finished_at {
+            None => said || unheard,
+            // Its words are at hand, and an end that is worth hearing.
+            Some(_) => {
+                let kept = here.is_some() || row.message_id.is_some();
+                !row.delivered && kept && row.error_code.is_none()
+            }
+        };
+        if !joins {
+            return Ok(Seen::New(self));
+        }
+        if row.finished_at.is_some() {
+            // Once heard, the same words again are a question of their own.
+            let mut tx = app.db.begin().await?;
+            db::generations::deliver(&mut tx, id).await?;
+            tx.commit().await?;
+        }
+        Ok(Seen::Joins(Box::new(row)))
+    }
+
+    /// Takes the key in the transaction that does the work; of two requests at once one does.
+    pub async fn claim(&self, app: &App, tx: &mut Tx, generation: Uuid) -> Result<()> {
+        let (now, hash) = (app.now(), &self.request_hash);
+        let (user, scope, key) = (self.user, self.scope, self.key.as_str());
+        if self.chosen {
+            let until = now + UNDER_WAY;
+            if !db::idempotency::claim(tx, user, scope, key, hash, generation, until, now).await? {
+                return Err(Error::IdempotencyInFlight);
+            }
+        } else {
+            let until = now + RETRIED_WITHIN;
+            db::idempotency::supersede(tx, user, scope, key, hash, generation, until, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the answer, for a key that a client chose.
     pub async fn complete(&self, app: &App, tx: &mut Tx, answer: &serde_json::Value) -> Result<()> {
         let until = app.now() + KEPT;
         Ok(db::idempotency::complete(
@@ -119,6 +175,25 @@ impl Keyed {
     pub async fn release(&self, tx: &mut Tx) -> Result<()> {
         Ok(db::idempotency::release(tx, self.user, self.scope, &self.key).await?)
     }
+}
+
+fn chosen_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key
+        .to_str()
+        .ok()
+        .filter(|key| (1..=255).contains(&key.len()));
+    key.map(Some)
+        .ok_or_else(|| Error::invalid("Idempotency-Key", "has to be 1 to 255 printable characters"))
+}
+
+fn retry_count(headers: &HeaderMap) -> u32 {
+    let count = headers
+        .get(RETRY_COUNT)
+        .and_then(|count| count.to_str().ok());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// The first answer, said to be so.

@@ -14,10 +14,31 @@ row! {
         pub window_start: Timestamp,
         pub reserved_tokens: i64,
         pub prompt_tokens: i64,
+        pub lease_until: Timestamp,
         pub finished_at: Option<Timestamp>,
         pub finish_reason: Option<String>,
         pub error_code: Option<String>,
+        /// Whether somebody was listening when it ended.
+        pub delivered: bool,
         pub created_at: Timestamp,
+    }
+}
+
+row! {
+    /// What other instances want of one that is being made here.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Wish {
+        pub id: Uuid,
+        pub stop_requested_at: Option<Timestamp>,
+        pub followed_until: Option<Timestamp>,
+    }
+}
+
+row! {
+    /// The id of a generation, alone.
+    #[expect(missing_docs, reason = "the columns say it")]
+    pub struct Id {
+        pub id: Uuid,
     }
 }
 
@@ -33,15 +54,59 @@ sql! {
                  $reserved_tokens, $prompt_tokens, $now)"
     }
 
-    /// Keeps the lease alive. `false` when another settled it: the producer must stop.
-    pub fn extend(tx: &mut Tx, id: Uuid, owner: &str, lease_until: Timestamp) -> bool {
-        "update generations set lease_until = $lease_until where id = $id and owner = $owner and finished_at is null"
+    /// Keeps the leases of everything that this owner makes, and says what that is: what is not among
+    /// them was settled by another, and its producer must stop.
+    pub fn extend(tx: &mut Tx, owner: &str, lease_until: Timestamp) -> Vec<Id> {
+        "update generations set lease_until = $lease_until where owner = $owner and finished_at is null returning {columns}"
     }
 
     /// Closes it. `None` when it is closed: then nothing else may be settled.
-    pub fn finish(tx: &mut Tx, id: Uuid, reason: &str, error_code: Option<&str>, now: Timestamp) -> Option<Generation> {
-        "update generations set finished_at = $now, finish_reason = $reason, error_code = $error_code
+    pub fn finish(tx: &mut Tx, id: Uuid, reason: &str, error_code: Option<&str>, delivered: bool, now: Timestamp) -> Option<Generation> {
+        "update generations set finished_at = $now, finish_reason = $reason, error_code = $error_code, delivered = $delivered
          where id = $id and finished_at is null returning {columns}"
+    }
+
+    /// Its answer reached somebody after all.
+    pub fn deliver(tx: &mut Tx, id: Uuid) {
+        "update generations set delivered = true where id = $id"
+    }
+
+    /// Asks whoever makes it to stop. `false` when it is over, or asked already.
+    pub fn request_stop(tx: &mut Tx, id: Uuid, now: Timestamp) -> bool {
+        "update generations set stop_requested_at = $now
+         where id = $id and finished_at is null and stop_requested_at is null"
+    }
+
+    /// Asks whoever makes it to put it on disk more often until then.
+    pub fn follow(tx: &mut Tx, id: Uuid, until: Timestamp) {
+        "update generations set followed_until = $until where id = $id and finished_at is null"
+    }
+
+    /// What others want of those that this owner makes.
+    pub fn wishes(db: &Db, owner: &str, now: Timestamp) -> Vec<Wish> {
+        "select {columns} from generations
+         where owner = $owner and finished_at is null and (stop_requested_at is not null or followed_until > $now)"
+    }
+
+    /// The generation of this id, whoever's.
+    pub fn by_id(db: &Db, id: Uuid) -> Option<Generation> {
+        "select {columns} from generations where id = $id"
+    }
+
+    /// The newest of a conversation.
+    pub fn newest(db: &Db, conversation: Uuid) -> Option<Generation> {
+        "select {columns} from generations where conversation_id = $conversation order by id desc limit 1"
+    }
+
+    /// The one that makes this message.
+    pub fn of_message(db: &Db, message: Uuid) -> Option<Generation> {
+        "select {columns} from generations where message_id = $message"
+    }
+
+    /// One page of a user's generations, newest first, all or those being made; start with `Uuid::max()`.
+    pub fn page(db: &Db, user: Uuid, active: bool, before: Uuid, limit: i64) -> Vec<Generation> {
+        "select {columns} from generations
+         where user_id = $user and id < $before and (finished_at is null or not $active) order by id desc limit $limit"
     }
 
     /// The user's generation of this id.

@@ -8,20 +8,36 @@ row! {
         pub request_hash: Vec<u8>,
         /// `None` while the first request is under way.
         pub answer: Option<String>,
+        /// The answer that is being made for it.
+        pub generation_id: Option<Uuid>,
+        pub created_at: Timestamp,
     }
 }
 
 sql! {
     /// Takes the key until `expires_at`, also one that expired. `false` when it is taken.
     pub fn claim(
-        tx: &mut Tx, user: Uuid, scope: &str, key: &str, request_hash: &[u8], expires_at: Timestamp, now: Timestamp,
+        tx: &mut Tx, user: Uuid, scope: &str, key: &str, request_hash: &[u8], generation: Uuid,
+        expires_at: Timestamp, now: Timestamp,
     ) -> bool {
-        "insert into idempotency_keys (user_id, scope, key, request_hash, expires_at, created_at)
-         values ($user, $scope, $key, $request_hash, $expires_at, $now)
+        "insert into idempotency_keys (user_id, scope, key, request_hash, generation_id, expires_at, created_at)
+         values ($user, $scope, $key, $request_hash, $generation, $expires_at, $now)
          on conflict (user_id, scope, key) do update
-         set request_hash = excluded.request_hash, answer = null,
+         set request_hash = excluded.request_hash, answer = null, generation_id = excluded.generation_id,
              expires_at = excluded.expires_at, created_at = excluded.created_at
          where idempotency_keys.expires_at <= $now"
+    }
+
+    /// Takes the key whoever had it: the newest of like requests is the one that a retry means.
+    pub fn supersede(
+        tx: &mut Tx, user: Uuid, scope: &str, key: &str, request_hash: &[u8], generation: Uuid,
+        expires_at: Timestamp, now: Timestamp,
+    ) {
+        "insert into idempotency_keys (user_id, scope, key, request_hash, generation_id, expires_at, created_at)
+         values ($user, $scope, $key, $request_hash, $generation, $expires_at, $now)
+         on conflict (user_id, scope, key) do update
+         set request_hash = excluded.request_hash, answer = null, generation_id = excluded.generation_id,
+             expires_at = excluded.expires_at, created_at = excluded.created_at"
     }
 
     /// What is known of a key.

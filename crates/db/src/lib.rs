@@ -51,6 +51,7 @@ pub mod muted_addresses;
 pub mod oauth_flows;
 pub mod one_time_tokens;
 pub mod passkeys;
+pub mod profiles;
 pub mod recovery_codes;
 pub mod seen_tokens;
 pub mod sessions;

@@ -41,6 +41,7 @@ pub const TABLES: &[(&str, Fate)] = &[
         "one_time_tokens",
         Ends("they let in whoever began the anonymous session"),
     ),
+    ("profiles", Ends("the account has its own, or none")),
     ("quota_windows", Moves),
     (
         "sessions",
@@ -64,7 +65,9 @@ sql! {
     }
 
     fn conversations(tx: &mut Tx, from: Uuid, to: Uuid) {
-        "update conversations set user_id = $to where user_id = $from"
+        "update conversations set user_id = $to,
+             client_id = case when client_id in (select c.client_id from conversations c where c.user_id = $to) then null else client_id end
+         where user_id = $from"
     }
 
     fn grants(tx: &mut Tx, from: Uuid, to: Uuid) {

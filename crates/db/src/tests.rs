@@ -267,8 +267,8 @@ both_engines! {
         assert_eq!(generations::expired(&db, later + Duration::from_secs(1), 10).await.unwrap().len(), 1);
 
         let mut tx = db.begin().await.unwrap();
-        assert!(generations::finish(&mut tx, id, "stop", None, now()).await.unwrap().is_some());
-        assert!(generations::finish(&mut tx, id, "stop", None, now()).await.unwrap().is_none());
+        assert!(generations::finish(&mut tx, id, "stop", None, true, now()).await.unwrap().is_some());
+        assert!(generations::finish(&mut tx, id, "stop", None, true, now()).await.unwrap().is_none());
         assert!(usage::charge(&mut tx, id, user.id, "openai", "m", 5, 7, 3, "provider", now()).await.unwrap());
         assert!(!usage::charge(&mut tx, id, user.id, "openai", "m", 5, 7, 3, "provider", now()).await.unwrap());
         tx.commit().await.unwrap();
@@ -280,8 +280,8 @@ both_engines! {
         let user = someone(&db).await.id;
         let expires = now() + Duration::from_secs(60);
         let mut tx = db.begin().await.unwrap();
-        assert!(idempotency::claim(&mut tx, user, "chat", "k", b"h", expires, now()).await.unwrap());
-        assert!(!idempotency::claim(&mut tx, user, "chat", "k", b"h", expires, now()).await.unwrap());
+        assert!(idempotency::claim(&mut tx, user, "chat", "k", b"h", Uuid::nil(), expires, now()).await.unwrap());
+        assert!(!idempotency::claim(&mut tx, user, "chat", "k", b"h", Uuid::nil(), expires, now()).await.unwrap());
         idempotency::complete(&mut tx, user, "chat", "k", "{}", expires).await.unwrap();
         idempotency::release(&mut tx, user, "chat", "k").await.unwrap();
         tx.commit().await.unwrap();
@@ -290,7 +290,7 @@ both_engines! {
         assert_eq!(idempotency::known(&db, user, "chat", "k", expires).await.unwrap(), None);
 
         let mut tx = db.begin().await.unwrap();
-        assert!(idempotency::claim(&mut tx, user, "chat", "k", b"x", expires + Duration::from_secs(60), expires).await.unwrap());
+        assert!(idempotency::claim(&mut tx, user, "chat", "k", b"x", Uuid::nil(), expires + Duration::from_secs(60), expires).await.unwrap());
         tx.commit().await.unwrap();
         assert_eq!(idempotency::known(&db, user, "chat", "k", expires).await.unwrap().unwrap().answer, None);
     }
@@ -334,7 +334,7 @@ both_engines! {
                     let mut tx = db.begin().await.unwrap();
                     let id = Uuid::from_u128(u128::from(i) + 1);
                     users::create(&mut tx, new_user(&format!("failed{i}@b.c")), now()).await.unwrap();
-                    conversations::ask(&mut tx, id, id, None, "no such conversation", now()).await.unwrap_err();
+                    conversations::ask(&mut tx, id, id, None, "no such conversation", None, now()).await.unwrap_err();
                 }
             }
         }) }).collect();

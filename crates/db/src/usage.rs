@@ -84,6 +84,11 @@ sql! {
          order by created_at, generation_id limit $limit"
     }
 
+    /// What one generation cost.
+    pub fn charged(db: &Db, generation: Uuid) -> Option<Charge> {
+        "select {columns} from usage_ledger where generation_id = $generation"
+    }
+
     /// Forgets how much a subject used; the ledger keeps what it cost.
     pub fn forget(tx: &mut Tx, subject: &str) -> u64 {
         "delete from quota_windows where subject = $subject"

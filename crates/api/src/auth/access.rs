@@ -170,6 +170,21 @@ async fn reach(app: &App, claims: &Claims, standing: &Standing, now: Timestamp) 
     }
 }
 
+/// Whether who was let in still would be: looked at again while a stream is open. A database that does
+/// not answer ends nothing.
+pub async fn stands(app: &App, auth: &Auth) -> bool {
+    let now = app.now();
+    match db::sessions::standing(&app.db, auth.session).await {
+        Ok(Some(session)) => {
+            session.revoked_at.is_none()
+                && session.absolute_expires_at > now
+                && session.banned_until.is_none_or(|until| until <= now)
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
 /// RFC 8725: our key by its id alone, its one algorithm, every claim checked, and nothing that would point elsewhere.
 fn verify(app: &App, token: &str) -> Option<Claims> {
     let header = jsonwebtoken::decode_header(token).ok()?;

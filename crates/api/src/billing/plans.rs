@@ -25,6 +25,13 @@ pub struct Plan {
 pub struct Price {
     pub input: u32,
     pub output: u32,
+    /// Tokens that question and answer may have together.
+    #[serde(default = "usual_window")]
+    pub window: u32,
+}
+
+fn usual_window() -> u32 {
+    128_000
 }
 
 impl Price {
@@ -145,6 +152,12 @@ impl Plans {
         self.prices.contains_key(model)
     }
 
+    /// Tokens that a model takes in and gives at most.
+    pub fn window(&self, model: &str) -> i64 {
+        let known = self.prices.get(model).map(|price| price.window);
+        known.unwrap_or_else(usual_window).into()
+    }
+
     /// What a model costs; a simulated one nothing.
     pub fn price(&self, model: &str) -> Price {
         self.prices.get(model).copied().unwrap_or_default()
@@ -167,6 +180,7 @@ mod tests {
         let price = Price {
             input: 150_000,
             output: 600_000,
+            window: 0,
         };
         assert_eq!(price.of(0, 0), 0);
         assert_eq!(price.of(1, 0), 1);
@@ -174,7 +188,8 @@ mod tests {
         assert_eq!(
             Price {
                 input: u32::MAX,
-                output: u32::MAX
+                output: u32::MAX,
+                window: 0,
             }
             .of(i64::from(u32::MAX), 0),
             18_446_744_065_120

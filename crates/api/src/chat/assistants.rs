@@ -24,6 +24,12 @@ const MAX_PROFILE_CHARS: usize = 4_000;
 pub struct Assistant {
     pub title: String,
     pub temperature: f32,
+    /// In place of LLM_MODEL.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Tokens of an answer, within LLM_MAX_TOKENS.
+    #[serde(default)]
+    pub max_output_tokens: Option<u32>,
 }
 
 pub struct Assistants {

@@ -1,26 +1,25 @@
 use super::{
     Form,
-    generation::{self, Accepted, Answer, Asked},
-    llm::{Failure, Usage, estimate_tokens},
-    plain::usage_body,
+    encode::{Listener, completion},
+    generation::{self, Asked},
+    llm::{Failure, estimate_tokens},
     sse,
-    stream::{Event, Reader, StopOnDrop},
+    stream::StopOnDrop,
     subject,
 };
 use crate::{
     App, Error, Result,
     extract::{self, Auth, Json},
-    idempotency::{self, First, Keyed},
+    idempotency::{self, Keyed, Retries, Seen},
     limit::Action,
 };
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream;
 use serde_json::{Map, Value, json};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(completions))
@@ -68,39 +67,40 @@ async fn completions(State(app): State<App>, auth: Auth, request: Request) -> Re
         .and_then(|options| options.get("include_usage"))
         .and_then(Value::as_bool)
         .unwrap_or(false);
-    let keyed = match Keyed::look(
-        &app,
-        &auth,
-        "/v1/chat/completions",
-        Form::Completion,
-        &headers,
-        &body,
-    )
-    .await?
-    {
-        First::No(answer) => return Ok(replay(answer, streamed, include_usage)),
-        First::Yes(keyed) => Some(keyed),
-        First::Unkeyed => None,
+    let mut cancels = !headers.contains_key("idempotency-key");
+    let mut accepted = loop {
+        let (scope, form) = ("/v1/chat/completions", Form::Completion);
+        let seen = Keyed::look(&app, &auth, scope, form, Retries::Said, &headers, &body).await?;
+        break match seen {
+            Seen::Answered(answer) => return Ok(replay(answer, streamed, include_usage)),
+            Seen::Joins(generation) => {
+                cancels &= generation.finished_at.is_none();
+                generation::join(&app, &generation).await?
+            }
+            Seen::New(keyed) => {
+                let asked = asked(&app, given.clone(), Some(keyed))?;
+                app.limits.check(Action::Chat, &subject(&auth)).await?;
+                match generation::start(&app, &auth, asked, async |_| Ok(None)).await {
+                    // Another took the key in the same moment.
+                    Err(Error::IdempotencyInFlight) => continue,
+                    accepted => accepted?,
+                }
+            }
+        };
     };
-    let cancels = keyed.is_none();
-    let asked = asked(&app, given, keyed)?;
-    app.limits.check(Action::Chat, &subject(&auth)).await?;
 
-    let accepted = generation::start(&app, &auth, asked, async |_| Ok(None)).await?;
-
-    let guard = cancels.then(|| StopOnDrop(accepted.log.clone()));
+    let guard = cancels.then(|| StopOnDrop(accepted.reader.log().clone()));
     if streamed {
-        return Ok(sse::response(chunks(accepted, include_usage, guard)));
+        let listener = Listener::new(&app, &auth, accepted.reader);
+        let chunks = completion::chunks(accepted.head, listener, include_usage, guard);
+        return Ok(sse::response(chunks));
     }
     let (answer, reason, usage) = accepted.whole().await?;
-    drop(guard);
     if !Form::Completion.holds(&reason) {
         return Err(Failure::Truncated.into());
     }
-    Ok(Json(completion(
-        accepted.generation,
-        accepted.created_at,
-        &accepted.model,
+    Ok(Json(completion::completion(
+        &accepted.head,
         &answer,
         &reason,
         usage,
@@ -166,100 +166,6 @@ fn flag(given: &Map<String, Value>, name: &str) -> Result<bool> {
         Some(Value::Bool(flag)) => Ok(*flag),
         Some(_) => Err(Error::invalid(name, "has to be true or false")),
     }
-}
-
-fn id(generation: Uuid) -> String {
-    format!("chatcmpl-{}", generation.simple())
-}
-
-/// OpenAI's answer in one piece.
-pub fn completion(
-    generation: Uuid,
-    created: db::Timestamp,
-    model: &str,
-    answer: &Answer,
-    reason: &str,
-    usage: Usage,
-) -> Value {
-    json!({
-        "id": id(generation),
-        "object": "chat.completion",
-        "created": created.unix(),
-        "model": model,
-        "choices": [{"index": 0, "message": answer.message(), "logprobs": null, "finish_reason": openai_reason(reason)}],
-        "usage": usage_body(usage),
-    })
-}
-
-/// These clients know OpenAI's words alone.
-fn openai_reason(reason: &str) -> &str {
-    if reason == "stopped" { "stop" } else { reason }
-}
-
-/// OpenAI's encoding of a log: chunks, then `[DONE]`; or an error, and no `[DONE]`.
-fn chunks(
-    accepted: Accepted,
-    include_usage: bool,
-    guard: Option<StopOnDrop>,
-) -> impl Stream<Item = String> + Send + 'static {
-    let head = json!({"id": id(accepted.generation), "object": "chat.completion.chunk", "created": accepted.created_at.unix(), "model": accepted.model});
-    let chunk = move |choices: Value, usage: Value| {
-        let mut chunk = head.clone();
-        chunk["choices"] = choices;
-        if include_usage {
-            chunk["usage"] = usage;
-        }
-        format!("data: {chunk}\n\n")
-    };
-    let first = chunk(
-        json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": null, "finish_reason": null}]),
-        Value::Null,
-    );
-    struct Reading {
-        reader: Reader,
-        _guard: Option<StopOnDrop>,
-    }
-    let reading = Reading {
-        reader: accepted.log.read(),
-        _guard: guard,
-    };
-    let rest = stream::unfold(reading, move |mut reading| {
-        let chunk = chunk.clone();
-        async move {
-            let (_, event) = reading.reader.next().await?;
-            let text = match &*event {
-                Event::Delta(delta) => chunk(
-                    json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}]),
-                    Value::Null,
-                ),
-                Event::Finish { reason, .. } if reason == "truncated" => {
-                    failure(&Failure::Truncated)
-                }
-                Event::Finish { reason, usage } => {
-                    let mut text = chunk(
-                        json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": openai_reason(reason)}]),
-                        Value::Null,
-                    );
-                    if include_usage {
-                        text += &chunk(json!([]), usage_body(*usage));
-                    }
-                    text + "data: [DONE]\n\n"
-                }
-                Event::Error(error) => failure(error),
-            };
-            Some((text, reading))
-        }
-    });
-    stream::once(async { first }).chain(rest)
-}
-
-/// What makes every OpenAI SDK throw in the middle of a stream.
-fn failure(failure: &Failure) -> String {
-    let (code, message) = (failure.code(), Error::from(failure.clone()).to_string());
-    format!(
-        "data: {}\n\n",
-        json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}})
-    )
 }
 
 /// A kept answer, once more.

@@ -1,9 +1,12 @@
 //! The life of one answer: claimed, stored and paid for in one transaction, made by a task that no
 //! client can interrupt by leaving, settled in one transaction, and only then said to be over.
 use super::{
-    llm::{self, Failure, Said, Usage},
+    LEASE,
+    answer::Answer,
+    llm::{Failure, Said, Usage},
     quota::{self, Reservation},
-    stream::{Event, Log},
+    relay,
+    stream::{Event, Log, Reader},
     subject,
 };
 use crate::{
@@ -22,21 +25,41 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A producer that is not heard of for so long is gone; the sweeper settles what it left.
-pub const LEASE: Duration = Duration::from_secs(60);
-/// How often what has come so far is put on disk.
+/// How often what has come so far is put on disk; and where a reader on another instance waits for it.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+const FOLLOWED_CHECKPOINT: Duration = Duration::from_millis(250);
 /// In all, an answer may take so many times the silence that is allowed.
 const TOTAL: u32 = 10;
 
-/// An answer that was asked for and accepted.
+/// An answer that was asked for and accepted, and a reader of it from its beginning.
 pub struct Accepted {
-    pub log: Arc<Log>,
+    pub head: Head,
+    pub reader: Reader,
+}
+
+/// What is known of an answer before its first word.
+#[derive(Debug, Clone)]
+pub struct Head {
     pub generation: Uuid,
     pub model: String,
     pub created_at: Timestamp,
     /// Where it is kept, when it is.
     pub place: Option<Place>,
+}
+
+impl From<&Generation> for Head {
+    fn from(row: &Generation) -> Self {
+        let place = |(conversation, message)| Place {
+            conversation,
+            message,
+        };
+        Self {
+            generation: row.id,
+            model: row.model.clone(),
+            created_at: row.created_at,
+            place: row.conversation_id.zip(row.message_id).map(place),
+        }
+    }
 }
 
 /// Where an answer is kept.
@@ -75,7 +98,7 @@ pub async fn start(
     let (id, now) = (Uuid::now_v7(), app.now());
     let mut tx = app.db.begin().await?;
     if let Some(keyed) = &asked.keyed {
-        keyed.claim(app, &mut tx).await?;
+        keyed.claim(app, &mut tx, id).await?;
     }
     let place = store(&mut tx).await?;
     let reservation = quota::reserve(
@@ -114,109 +137,33 @@ pub async fn start(
         .insert("model".into(), asked.model.clone().into());
     asked.request.insert("max_tokens".into(), max_output.into());
     let log = app.streams.open(id);
+    if let Some(relay) = &app.streams.relay {
+        app.tasks.spawn(relay.clone().carry(log.read_along()));
+    }
+    let reader = log.read(0);
+    let (model, keyed) = (asked.model, asked.keyed);
     let producer = Producer {
         app: app.clone(),
-        log: log.clone(),
-        place,
-        answer: Answer::default(),
-    };
-    let (model, keyed) = (asked.model, asked.keyed);
-    app.tasks.spawn(producer.run(asked.request, keyed));
-    Ok(Accepted {
         log,
+        place,
+        usage: None,
+    };
+    app.tasks.spawn(producer.run(asked.request, keyed));
+    let head = Head {
         generation: id,
         model,
         created_at: now,
         place,
+    };
+    Ok(Accepted { head, reader })
+}
+
+/// One that was accepted before.
+pub async fn join(app: &App, generation: &Generation) -> Result<Accepted> {
+    Ok(Accepted {
+        head: generation.into(),
+        reader: relay::attach(app, generation, 0).await?,
     })
-}
-
-/// What came of an answer so far.
-#[derive(Debug, Clone, Default)]
-pub struct Answer {
-    pub text: String,
-    pub tool_calls: Vec<Value>,
-    pub refusal: String,
-    usage: Option<Usage>,
-}
-
-impl Answer {
-    /// One of which no more than the text is known.
-    pub fn of_text(text: String) -> Self {
-        Self {
-            text,
-            ..Self::default()
-        }
-    }
-
-    fn take(&mut self, delta: &Map<String, Value>) {
-        let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.text += text("content");
-        self.refusal += text("refusal");
-        for call in delta
-            .get("tool_calls")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            self.take_tool_call(call);
-        }
-    }
-
-    /// A piece goes on with the call of its index. Some servers leave the index out, or give all calls
-    /// the same, and send calls whole: what has an id or a name of its own begins a call there.
-    fn take_tool_call(&mut self, piece: &Value) {
-        fn word<'a>(call: &'a Value, path: &str) -> &'a str {
-            call.pointer(path).and_then(Value::as_str).unwrap_or("")
-        }
-        let (id, index) = (word(piece, "/id"), piece.get("index"));
-        let more = word(piece, "/function/arguments");
-        let goes_on = |call: &&mut Value| {
-            call.get("index") == index
-                && (id.is_empty() || id == word(call, "/id"))
-                && (index.is_some() || word(piece, "/function/name").is_empty())
-        };
-        if let Some(call) = self.tool_calls.iter_mut().rev().find(goes_on) {
-            if let Some(Value::String(arguments)) = call.pointer_mut("/function/arguments") {
-                arguments.push_str(more);
-            }
-        } else if piece.get("function").is_some_and(Value::is_object) {
-            let mut call = piece.clone();
-            call["function"]["arguments"] = more.into();
-            self.tool_calls.push(call);
-        }
-    }
-
-    /// Where the provider does not say.
-    fn estimated_tokens(&self) -> i64 {
-        let calls = self.tool_calls.iter().map(Value::to_string);
-        let calls = calls.map(|call| llm::estimate_tokens(&call)).sum::<i64>();
-        llm::estimate_tokens(&self.text) + llm::estimate_tokens(&self.refusal) + calls
-    }
-
-    fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.tool_calls.is_empty() && self.refusal.is_empty()
-    }
-
-    /// The model's text as OpenAI's `message`.
-    pub fn message(&self) -> Value {
-        let text = |text: &str| {
-            if text.is_empty() {
-                Value::Null
-            } else {
-                text.into()
-            }
-        };
-        let mut message = serde_json::json!({"role": "assistant", "content": text(&self.text), "refusal": text(&self.refusal)});
-        if !self.tool_calls.is_empty() {
-            let mut calls = self.tool_calls.clone();
-            for members in calls.iter_mut().filter_map(Value::as_object_mut) {
-                members.remove("index");
-            }
-            message["tool_calls"] = calls.into();
-        }
-        message
-    }
 }
 
 /// How it ended.
@@ -231,7 +178,8 @@ struct Producer {
     app: App,
     log: Arc<Log>,
     place: Option<Place>,
-    answer: Answer,
+    /// As the provider counts.
+    usage: Option<Usage>,
 }
 
 impl Producer {
@@ -243,15 +191,14 @@ impl Producer {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        let (app, stop) = (self.app.clone(), self.log.stop.clone());
-        let lost = hold_lease(&app, self.log.generation);
+        let (stop, lost) = (self.log.stop.clone(), self.log.lost.clone());
         let end = tokio::select! {
             // A panic is a failure like another: the readers hear of it, the reservation is settled.
             end = AssertUnwindSafe(self.produce(request, since)).catch_unwind() => {
                 end.unwrap_or(End::Failed(Failure::Interrupted))
             }
             () = stop.cancelled() => End::Stopped,
-            () = lost => End::Failed(Failure::Interrupted),
+            () = lost.cancelled() => End::Failed(Failure::Interrupted),
             () = tokio::time::sleep(total) => End::Failed(Failure::TimedOut),
         };
         let outcome = match &end {
@@ -277,7 +224,7 @@ impl Producer {
             pause = (pause * 2).min(Duration::from_secs(5));
         };
         self.log.push(last);
-        self.app.streams.close(self.log.generation);
+        self.app.streams.close(&self.log);
     }
 
     async fn produce(&mut self, request: Map<String, Value>, since: Instant) -> End {
@@ -292,18 +239,21 @@ impl Producer {
         while let Some(next) = said.next().await {
             match next {
                 Ok(Said::Delta(delta)) => {
-                    self.answer.take(&delta);
                     if !self.log.push(Event::Delta(delta)) {
                         return End::Finished("length".into());
                     }
                 }
-                Ok(Said::Usage(usage)) => self.answer.usage = Some(usage),
+                Ok(Said::Usage(usage)) => self.usage = Some(usage),
                 Ok(Said::Finish(reason)) => finish = Some(reason),
                 // A stream that broke after it said why it finished has finished.
                 Err(_) if finish.is_some() => break,
                 Err(failure) => return End::Failed(failure),
             }
-            if kept.elapsed() >= CHECKPOINT {
+            let rhythm = match self.log.is_followed() {
+                true => FOLLOWED_CHECKPOINT,
+                false => CHECKPOINT,
+            };
+            if kept.elapsed() >= rhythm {
                 // A database that is away for a moment does not end the answer.
                 let _ = self.checkpoint().await;
                 kept = Instant::now();
@@ -317,8 +267,11 @@ impl Producer {
         let Some(place) = self.place else {
             return Ok(());
         };
+        let (text, said) = self
+            .log
+            .look(|answer, said| (answer.text.clone(), said as i64));
         let mut tx = self.app.db.begin().await?;
-        db::conversations::checkpoint(&mut tx, place.message, &self.answer.text).await?;
+        db::conversations::checkpoint(&mut tx, place.message, &text, said).await?;
         tx.commit().await
     }
 
@@ -328,7 +281,9 @@ impl Producer {
             End::Finished(reason) => Ok(reason),
             End::Stopped if self.app.draining.is_cancelled() => Err(Failure::Draining),
             End::Stopped => Ok("stopped".into()),
-            End::Failed(Failure::Truncated) if !self.answer.is_empty() => Ok("truncated".into()),
+            End::Failed(Failure::Truncated) if self.log.look(|answer, _| !answer.is_empty()) => {
+                Ok("truncated".into())
+            }
             End::Failed(failure) => Err(failure),
         }
     }
@@ -343,21 +298,29 @@ impl Producer {
             Ok(reason) => (reason.as_str(), None),
             Err(failure) => ("error", Some(failure.code())),
         };
+        let ((answer, said), heard) = (self.log.whole(), self.log.listeners() > 0);
         let mut tx = self.app.db.begin().await?;
         let id = self.log.generation;
         let Some(generation) =
-            db::generations::finish(&mut tx, id, reason, code, self.app.now()).await?
+            db::generations::finish(&mut tx, id, reason, code, heard, self.app.now()).await?
         else {
             return Ok(Event::Error(Failure::Interrupted));
         };
-        let status = status(outcome, &self.answer);
-        let usage = close(&self.app, &mut tx, &generation, &self.answer, status).await?;
+        let ended = Ended {
+            status: status(outcome, &answer),
+            answer,
+            usage: self.usage,
+            seq: said + 1,
+        };
+        let usage = close(&self.app, &mut tx, &generation, &ended).await?;
         match (keyed, outcome) {
-            (Some(keyed), Ok(reason)) if keyed.form.holds(reason) => {
+            (Some(keyed), Ok(reason)) if keyed.chosen && keyed.form.holds(reason) => {
                 let form = keyed.form;
-                let kept = form.answer(&generation, self.place, &self.answer, reason, usage);
+                let kept = form.answer(&(&generation).into(), &ended.answer, reason, usage);
                 keyed.complete(&self.app, &mut tx, &kept).await?;
             }
+            // Without a key it stays known for as long as a retry may come.
+            (Some(keyed), Ok(_)) if !keyed.chosen => {}
             (Some(keyed), _) => keyed.release(&mut tx).await?,
             (None, _) => {}
         }
@@ -372,23 +335,6 @@ impl Producer {
     }
 }
 
-/// Keeps the lease for as long as it is ours, however silent the provider; ends when it is lost.
-async fn hold_lease(app: &App, generation: Uuid) {
-    loop {
-        tokio::time::sleep(LEASE / 3).await;
-        let extended = async {
-            let mut tx = app.db.begin().await?;
-            let until = app.now() + LEASE;
-            let ours = db::generations::extend(&mut tx, generation, &app.instance, until).await?;
-            tx.commit().await?;
-            Ok::<_, db::Error>(ours)
-        };
-        if let Ok(false) = extended.await {
-            return;
-        }
-    }
-}
-
 /// What a stored answer is said to be. Cut off is never passed off as finished.
 fn status(outcome: &Result<String, Failure>, answer: &Answer) -> &'static str {
     match outcome.as_deref() {
@@ -400,17 +346,39 @@ fn status(outcome: &Result<String, Failure>, answer: &Answer) -> &'static str {
     }
 }
 
+/// What is to be stored of an answer.
+pub struct Ended {
+    pub answer: Answer,
+    pub status: &'static str,
+    /// `None` where the provider did not say.
+    pub usage: Option<Usage>,
+    /// The number of its last event.
+    pub seq: u64,
+}
+
+/// What clients are told of an answer that is settled.
+pub fn ended(generation: &Generation, usage: Usage) -> Event {
+    match (&generation.error_code, &generation.finish_reason) {
+        (Some(code), _) => Event::Error(Failure::of(code)),
+        (None, Some(reason)) => Event::Finish {
+            reason: reason.clone(),
+            usage,
+        },
+        (None, None) => Event::Error(Failure::Interrupted),
+    }
+}
+
 /// Stores the answer, settles its reservation and writes what it cost, in the transaction that
 /// finished the generation and so can only happen once.
 pub async fn close(
     app: &App,
     tx: &mut Tx,
     generation: &Generation,
-    answer: &Answer,
-    status: &str,
+    ended: &Ended,
 ) -> Result<Usage> {
-    let nothing = answer.is_empty() && status != "complete";
-    let (usage, source) = match answer.usage {
+    let Ended { answer, status, .. } = ended;
+    let nothing = answer.is_empty() && *status != "complete";
+    let (usage, source) = match ended.usage {
         Some(usage) => (usage, "provider"),
         None if nothing => (Usage::default(), "none"),
         None => (
@@ -429,6 +397,7 @@ pub async fn close(
             status,
             usage.input,
             usage.output,
+            ended.seq as i64,
         )
         .await?;
     }
@@ -475,82 +444,16 @@ pub async fn close(
 
 impl Accepted {
     /// Waits for the end: what came, why it ended, and its tokens.
-    pub async fn whole(&self) -> Result<(Answer, String, Usage)> {
+    pub async fn whole(&mut self) -> Result<(Answer, String, Usage)> {
         let mut answer = Answer::default();
-        let mut reader = self.log.read();
-        while let Some((_, event)) = reader.next().await {
+        while let Some((_, event)) = self.reader.next().await {
             match &*event {
                 Event::Delta(delta) => answer.take(delta),
+                Event::Snapshot(whole) => answer = whole.clone(),
                 Event::Finish { reason, usage } => return Ok((answer, reason.clone(), *usage)),
                 Event::Error(failure) => return Err(failure.clone().into()),
             }
         }
         Err(Failure::Interrupted.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn taken(deltas: impl IntoIterator<Item = Value>) -> Answer {
-        let mut answer = Answer::default();
-        for delta in deltas {
-            answer.take(delta.as_object().unwrap());
-        }
-        answer
-    }
-
-    /// A text in pieces, none of them empty.
-    fn pieces(text: &str, size: usize) -> Vec<String> {
-        let chars: Vec<_> = text.chars().collect();
-        chars
-            .chunks(size)
-            .map(|piece| piece.iter().collect())
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn an_answer_is_the_same_in_whatever_pieces_it_came(text in "\\PC{0,60}", arguments in prop::collection::vec("\\PC{1,40}", 0..4), size in 1..9usize) {
-            let words = pieces(&text, size).into_iter().map(|piece| json!({"content": piece}));
-            let begin = arguments.iter().enumerate().map(|(index, _)| {
-                json!({"tool_calls": [{"index": index, "id": format!("call_{index}"), "type": "function", "function": {"name": "f"}}]})
-            });
-            // As they come from parallel calls: a piece of each in turn.
-            let mut parts: Vec<_> = arguments.iter().map(|text| pieces(text, size).into_iter()).collect();
-            let mut turns = vec![];
-            while parts.iter().any(|left| left.len() > 0) {
-                for (index, left) in parts.iter_mut().enumerate() {
-                    turns.extend(left.next().map(|piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})));
-                }
-            }
-
-            let answer = taken(words.chain(begin).chain(turns));
-
-            prop_assert_eq!(&answer.text, &text);
-            let message = answer.message();
-            let calls: Vec<_> = message["tool_calls"].as_array().into_iter().flatten().map(|call| (call["id"].clone(), call["function"]["arguments"].clone())).collect();
-            let expected: Vec<_> = arguments.iter().enumerate().map(|(index, text)| (json!(format!("call_{index}")), json!(text))).collect();
-            prop_assert_eq!(calls, expected);
-        }
-    }
-
-    #[test]
-    fn a_piece_that_belongs_to_no_call_is_let_go() {
-        let answer =
-            taken([json!({"tool_calls": [{"index": 3}, 7, {"index": 0, "function": null}]})]);
-        assert!(answer.is_empty());
-    }
-
-    #[test]
-    fn what_is_called_is_estimated_like_what_is_said() {
-        let call = json!({"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}});
-        assert!(
-            taken([json!({"tool_calls": [call]})]).estimated_tokens()
-                > taken([]).estimated_tokens()
-        );
     }
 }

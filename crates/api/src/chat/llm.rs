@@ -79,6 +79,20 @@ impl Failure {
         }
     }
 
+    /// The failure of this code.
+    pub fn of(code: &str) -> Self {
+        match code {
+            "llm_timeout" => Self::TimedOut,
+            "llm_refused" => Self::Refused("The language model refused the request.".into()),
+            "llm_truncated" => Self::Truncated,
+            "server_draining" => Self::Draining,
+            "interrupted" => Self::Interrupted,
+            _ => Self::Unavailable {
+                retry_after: Duration::from_secs(1),
+            },
+        }
+    }
+
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }

@@ -7,20 +7,33 @@ use crate::{
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
+mod answer;
+mod ask;
 pub mod assistants;
 mod completions;
 mod conversations;
+mod encode;
 mod generation;
+mod generations;
 pub mod llm;
+mod messages;
 mod models;
 mod plain;
+mod profile;
 mod quota;
+pub mod relay;
 mod sse;
 pub mod stream;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod usage;
+pub mod watch;
+mod ws;
+
+/// A producer that is not heard of for so long is gone; the sweeper settles what it left.
+pub const LEASE: Duration = Duration::from_secs(30);
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -28,6 +41,11 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(completions::routes())
         .merge(models::routes())
         .merge(conversations::routes())
+        .merge(messages::routes())
+        .merge(ui::routes())
+        .merge(ws::routes())
+        .merge(profile::routes())
+        .merge(generations::routes())
         .merge(usage::routes())
         .layer(axum::extract::DefaultBodyLimit::max(256 * 1024))
 }
@@ -107,6 +125,8 @@ fn subject(auth: &Auth) -> String {
 pub enum Form {
     /// As `POST /api/chat` answers.
     Plain,
+    /// As `POST /api/conversations/{id}/messages` answers.
+    Message,
     /// As `POST /v1/chat/completions` answers.
     Completion,
 }
@@ -114,27 +134,20 @@ pub enum Form {
 impl Form {
     /// Whether an answer that ended so is one. Cut off, it is a failure to OpenAI's clients, who retry.
     fn holds(self, reason: &str) -> bool {
-        self == Self::Plain || reason != "truncated"
+        self != Self::Completion || reason != "truncated"
     }
 
     fn answer(
         self,
-        generation: &db::generations::Generation,
-        place: Option<generation::Place>,
-        answer: &generation::Answer,
+        head: &generation::Head,
+        answer: &answer::Answer,
         reason: &str,
         usage: llm::Usage,
     ) -> serde_json::Value {
-        match (self, place) {
+        match (self, head.place) {
             (Self::Plain, Some(place)) => plain::plain(&answer.text, reason, usage, place),
-            _ => completions::completion(
-                generation.id,
-                generation.created_at,
-                &generation.model,
-                answer,
-                reason,
-                usage,
-            ),
+            (Self::Message, _) => messages::answer(head, &answer.text, reason, usage),
+            _ => encode::completion::completion(head, answer, reason, usage),
         }
     }
 }

@@ -6,10 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt, stream};
-use std::{pin::pin, time::Duration};
 
-/// A proxy that hears nothing for so long might hang up.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// One event of a provider at most.
 const MAX_EVENT: usize = 1024 * 1024;
 
@@ -63,10 +60,12 @@ impl Decoder {
     }
 }
 
-/// A response of events: its head leaves at once, a comment keeps it alive from the start.
+/// A response of events, whose head leaves at once.
 pub fn response(events: impl Stream<Item = String> + Send + 'static) -> Response {
+    let open = stream::once(async { ": open\n\n".to_owned() });
     let body = Body::from_stream(
-        kept_alive(events).map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text))),
+        open.chain(events)
+            .map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text))),
     );
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -83,20 +82,6 @@ pub fn response(events: impl Stream<Item = String> + Send + 'static) -> Response
         HeaderValue::from_static("no"),
     );
     response
-}
-
-fn kept_alive(
-    events: impl Stream<Item = String> + Send + 'static,
-) -> impl Stream<Item = String> + Send {
-    let open = stream::once(async { ": open\n\n".to_owned() });
-    open.chain(stream::unfold(Box::pin(events), async |mut events| {
-        let next = pin!(events.next());
-        match tokio::time::timeout(HEARTBEAT, next).await {
-            Ok(Some(event)) => Some((event, events)),
-            Ok(None) => None,
-            Err(_) => Some((": heartbeat\n\n".to_owned(), events)),
-        }
-    }))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use crate::{
     app::Clock,
     auth::{jwks::Issuers, providers::Provider},
     config::Checked,
+    http,
     limit::Limits,
     mail::Mailer,
 };
@@ -36,7 +37,7 @@ pub async fn run(checked: Checked) -> u8 {
         true => println!("– {:<12}simulated", "llm"),
         false => say("llm", within(llm(config)).await),
     }
-    match Mailer::new(&config.mail) {
+    match Mailer::new(&config.mail, http::Client::default()) {
         Ok(mailer) if !mailer.is_configured() => println!(
             "– {:<12}{}",
             "mail",

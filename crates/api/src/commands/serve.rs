@@ -4,6 +4,7 @@ use crate::{
     App, Config,
     app::{Clock, Simulated},
     auth::{admin::bootstrap, keys},
+    chat,
     config::Checked,
     http::{self, Listening},
     jobs, telemetry,
@@ -75,6 +76,7 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
         Role::Worker => crate::worker_router(&app),
     };
     tokio::spawn(telemetry::upkeep(app.clone()));
+    tokio::spawn(chat::watch::run(app.clone()));
     let worker = (role != Role::Api).then(|| tokio::spawn(jobs::work(app.clone())));
     let server = tokio::spawn(http::serve(app.clone(), listening, router));
 

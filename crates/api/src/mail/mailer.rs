@@ -3,7 +3,7 @@ use super::{
     letter::{Letter, Templates},
     sealed, sendgrid, smtp,
 };
-use crate::{App, jobs::Hopeless};
+use crate::{App, http, jobs::Hopeless};
 use anyhow::{Context, bail};
 use lettre::{Address, message::Mailbox};
 use serde::Deserialize;
@@ -52,11 +52,11 @@ impl Post<'_> {
 }
 
 impl Mailer {
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, http: http::Client) -> anyhow::Result<Self> {
         let transport = match (&config.smtp_url, &config.sendgrid_api_key) {
             (Some(url), _) => Some(Transport::Smtp(smtp::Server::new(url)?)),
             (None, Some(key)) => {
-                let api = sendgrid::Api::new(&config.sendgrid_api_base, key.clone())?;
+                let api = sendgrid::Api::new(&config.sendgrid_api_base, key.clone(), http);
                 Some(Transport::SendGrid(api))
             }
             (None, None) => None,

@@ -1,6 +1,6 @@
 //! SendGrid over HTTP: <https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send>.
 use super::{TIMEOUT, mailer::Post};
-use crate::{config::Secret, jobs::Hopeless};
+use crate::{config::Secret, http, jobs::Hopeless};
 use anyhow::{Context, bail};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -8,16 +8,15 @@ use serde_json::{Value, json};
 use url::Url;
 
 pub struct Api {
-    client: reqwest::Client,
+    http: http::Client,
     base: String,
     key: Secret,
 }
 
 impl Api {
-    pub fn new(base: &Url, key: Secret) -> anyhow::Result<Self> {
-        let client = crate::http::client()?;
+    pub fn new(base: &Url, key: Secret, http: http::Client) -> Self {
         let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, base, key })
+        Self { http, base, key }
     }
 
     /// Whether the key may send mail.
@@ -26,7 +25,7 @@ impl Api {
         struct Allowed {
             scopes: Vec<String>,
         }
-        let asked = self.client.get(format!("{}/v3/scopes", self.base));
+        let asked = self.http.get()?.get(format!("{}/v3/scopes", self.base));
         let allowed: Allowed = self.ask(asked).await?.json().await?;
         if !allowed.scopes.iter().any(|scope| scope == "mail.send") {
             bail!("the key may not send mail")
@@ -36,7 +35,8 @@ impl Api {
 
     pub async fn send(&self, post: Post<'_>) -> anyhow::Result<()> {
         let url = format!("{}/v3/mail/send", self.base);
-        self.ask(self.client.post(url).json(&body(&post))).await?;
+        self.ask(self.http.get()?.post(url).json(&body(&post)))
+            .await?;
         Ok(())
     }
 

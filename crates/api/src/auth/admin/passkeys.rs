@@ -1,7 +1,6 @@
 use crate::{
     App, Error, Result,
     auth::{audit, passkeys::Passkey, session::Client, step_up},
-    error::Dialect,
     extract::{Admin, Json, Path},
     mail::{self, Mail},
 };
@@ -35,14 +34,8 @@ pub async fn delete(
     Path((id, passkey)): Path<(Uuid, Uuid)>,
 ) -> Result<StatusCode> {
     let (action, now) = ("passkey_deleted", app.now());
-    let fresh = step_up::require_of_admin(&app, &admin);
+    step_up::demand_of_admin(&app, &admin, &client, action, Some(id)).await?;
     let mut tx = app.db.begin().await?;
-    if let Err(refusal) = fresh {
-        let why = json!({"passkey": passkey, "reason": refusal.code(Dialect::GoTrue)});
-        audit::refused_to_admin(&mut tx, &client, action, &admin, Some(id), why, now).await?;
-        tx.commit().await?;
-        return Err(refusal);
-    }
     let user = db::users::locked(&mut tx, id).await?;
     let user = user.ok_or(Error::UserNotFound)?;
     if !db::passkeys::delete(&mut tx, passkey, user.id).await? {

@@ -18,6 +18,7 @@ identities.json     the providers you sign in with
 sessions.json       where you are and were signed in
 factors.json        second factors, without their secrets
 passkeys.json       passkeys, without their keys
+profile.json        what assistants may know about you
 audit.json          what was decided about your account
 conversations.json  your conversations
 messages.json       what was said in them
@@ -34,6 +35,9 @@ pub async fn write(db: &Db, user: User, mut archive: Archive) -> anyhow::Result<
     let id = user.id;
     archive.text("README.txt", README).await?;
     account(db, user, &mut archive).await?;
+    if let Some(profile) = db::profiles::of_user(db, id).await? {
+        archive.document("profile.json", &profile.data.0).await?;
+    }
     sessions(db, id, &mut archive).await?;
     audit(db, id, &mut archive).await?;
     conversations(db, id, &mut archive).await?;
@@ -105,12 +109,13 @@ async fn conversations(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Re
     archive.begin("conversations.json")?;
     let mut before = Uuid::max();
     loop {
-        let rows = db::conversations::page(db, user, before, PAGE).await?;
+        let rows = db::conversations::page(db, user, None, before, PAGE).await?;
         let Some(last) = rows.last() else { break };
         before = last.id;
         for c in rows {
             let document = json!({
                 "id": c.id, "title": c.title, "assistant": c.assistant, "active_leaf": c.active_leaf,
+                "client_id": c.client_id, "archived_at": c.archived_at,
                 "created_at": c.created_at, "updated_at": c.updated_at,
             });
             archive.item(&document).await?;
@@ -124,7 +129,7 @@ async fn messages(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<
     archive.begin("messages.json")?;
     let mut before = Uuid::max();
     loop {
-        let rows = db::conversations::page(db, user, before, PAGE).await?;
+        let rows = db::conversations::page(db, user, None, before, PAGE).await?;
         let Some(last) = rows.last() else { break };
         before = last.id;
         for conversation in rows {

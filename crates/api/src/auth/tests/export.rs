@@ -28,6 +28,7 @@ const TABLES: &[(&str, Result<&str, &str>)] = &[
         "one_time_tokens",
         Err("hashed, and nobody's but the mail's"),
     ),
+    ("profiles", Ok("profile.json")),
     ("sessions", Ok("sessions.json")),
     ("usage_ledger", Ok("usage.json")),
     ("webauthn_challenges", Err("minutes old, and random")),
@@ -63,6 +64,9 @@ pub(super) async fn fill(test: &Test, person: &Person) {
         test.post(&person.token, "/api/chat", chat).await.status,
         200
     );
+    let profile = json!({"hopes": "peace"});
+    let put = test.call(Method::PUT, &person.token, "/api/profile", profile);
+    assert_eq!(put.await.status, 200);
     let (id, now): (Uuid, _) = (person.id.parse().unwrap(), test.app.now());
     let (customer, subscription) = (format!("cus_{id}"), format!("sub_{id}"));
     let passkey = NewPasskey {
@@ -206,10 +210,10 @@ both_engines! {
         let (id, now): (Uuid, Timestamp) = (ada.id.parse().unwrap(), test.app.now());
         let conversation = Uuid::now_v7();
         let mut tx = test.app.db.begin().await.unwrap();
-        db::conversations::create(&mut tx, conversation, id, None, "default", now).await.unwrap();
+        db::conversations::create(&mut tx, conversation, id, None, "default", None, now).await.unwrap();
         for _ in 0..450 {
             let noise: String = (0..256).map(|_| Uuid::new_v4().simple().to_string()).collect();
-            db::conversations::ask(&mut tx, Uuid::now_v7(), conversation, None, &noise, now).await.unwrap();
+            db::conversations::ask(&mut tx, Uuid::now_v7(), conversation, None, &noise, None, now).await.unwrap();
         }
         tx.commit().await.unwrap();
 

@@ -11,6 +11,7 @@ use std::{future::Future, time::Duration};
 use tower::ServiceExt;
 
 mod answers;
+mod branches;
 mod completions;
 mod conversations;
 mod faults;
@@ -18,6 +19,7 @@ mod idempotency;
 mod leaving;
 mod questions;
 mod quota;
+mod resuming;
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";

@@ -7,6 +7,7 @@ const TOKENS: i64 = 100_000;
 const PRICE: Price = Price {
     input: 150_000,
     output: 600_000,
+    window: 0,
 };
 
 both_engines! {
