@@ -149,6 +149,8 @@ test("an authenticator app is scanned, and asked for again at the next sign-in",
   await press("Add an authenticator app");
   await reads("Scan it");
   const secret = await page.getByTestId("secret").textContent();
+  const width = await page.getByAltText("To scan").evaluate(async (image) => (await image.decode(), image.naturalWidth));
+  assert.ok(width >= 200, "the code can be seen");
   await reads("Proved at aal1");
 
   await page.getByLabel("Code of the app").fill(totp(secret));

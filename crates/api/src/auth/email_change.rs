@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// How far a change is after one more confirmation.
 pub enum Change {
-    Done(User),
+    Done(Box<User>),
     /// The other address has not confirmed.
     Halfway,
 }
@@ -152,7 +152,7 @@ pub async fn confirm(
     if changed.is_none() {
         forget(tx, id).await?;
     }
-    Ok(changed.map(Change::Done))
+    Ok(changed.map(|user| Change::Done(Box::new(user))))
 }
 
 /// `None` when the address is someone else's.

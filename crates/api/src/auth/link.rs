@@ -119,7 +119,7 @@ async fn use_up(
         None => Err(Error::OtpExpired),
     };
     let (token, user) = match (found, redeemed) {
-        (Some(token), Ok(Redeemed::By(user))) => (token, user),
+        (Some(token), Ok(Redeemed::By(user))) => (token, *user),
         (Some(token), Ok(Redeemed::Halfway(user))) => {
             let detail = json!({"method": "link", "type": token.kind});
             audit::succeeded(&mut tx, client, "user_confirmed", user, detail, now).await?;

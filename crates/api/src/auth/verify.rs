@@ -51,7 +51,7 @@ struct Verify {
 /// What becomes of a code or link that is used up.
 pub enum Redeemed {
     /// It is this user.
-    By(User),
+    By(Box<User>),
     /// Another address of this user has to confirm as well, and nobody is signed in.
     Halfway(Uuid),
 }
@@ -80,7 +80,7 @@ async fn verify(
         None => Err(Error::OtpExpired),
     };
     let user = match redeemed {
-        Ok(Redeemed::By(user)) => user,
+        Ok(Redeemed::By(user)) => *user,
         Ok(Redeemed::Halfway(user)) => {
             let detail = json!({"method": "otp", "type": given.r#type});
             audit::succeeded(&mut tx, &client, "user_confirmed", user, detail, now).await?;
@@ -202,7 +202,7 @@ pub async fn redeem(
     } else {
         prove(tx, token, user, now).await?
     };
-    Ok(user.map(Redeemed::By))
+    Ok(user.map(|user| Redeemed::By(Box::new(user))))
 }
 
 /// Whoever reads the mail of this user's address is this user.

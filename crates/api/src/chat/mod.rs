@@ -35,6 +35,9 @@ mod ws;
 /// A producer that is not heard of for so long is gone; the sweeper settles what it left.
 pub const LEASE: Duration = Duration::from_secs(30);
 
+/// Bytes of a request at most: the AI SDK sends the whole chat each time, OpenAI's the whole context.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(plain::routes())
@@ -47,7 +50,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(profile::routes())
         .merge(generations::routes())
         .merge(usage::routes())
-        .layer(axum::extract::DefaultBodyLimit::max(256 * 1024))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
 }
 
 /// Chat.

@@ -26,6 +26,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+/// Bytes of the plain form at most.
+const MAX_BODY: usize = 256 * 1024;
+
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(chat))
 }
@@ -103,6 +106,9 @@ async fn chat(State(app): State<App>, auth: Auth, request: Request) -> Result<Re
     let shape: Shape = extract::parse(&body)?;
     if shape.message.is_none() && shape.messages.is_some() {
         return ui::chat(&app, &auth, &headers, &body).await;
+    }
+    if body.len() > MAX_BODY {
+        return Err(Error::BodyTooLarge);
     }
     let chat: Chat = extract::parse(&body)?;
     if let Some(resumed) = messages::resume(&app, &auth, &headers).await? {

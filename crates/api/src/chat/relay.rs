@@ -233,7 +233,7 @@ async fn feed(app: App, log: Arc<Log>) {
 }
 
 /// Looks at what is on disk of an answer that another instance makes.
-async fn look(app: &App, log: &Log, words_too: bool) -> Result<()> {
+async fn look(app: &App, log: &Log, alone: bool) -> Result<()> {
     let Some(generation) = db::generations::by_id(&app.db, log.generation).await? else {
         log.push_at(log.seq() + 1, Event::Error(Failure::Interrupted));
         return Ok(());
@@ -245,13 +245,14 @@ async fn look(app: &App, log: &Log, words_too: bool) -> Result<()> {
         sweep::settle(app, &generation).await?;
         return Ok(());
     }
-    if words_too {
+    if alone {
         let mut tx = app.db.begin().await?;
         db::generations::follow(&mut tx, generation.id, app.now() + FOLLOWED).await?;
         tx.commit().await?;
-        if let Some((answer, seq)) = kept(app, &generation).await? {
-            log.catch_up(answer, seq);
-        }
+    }
+    // Also where Redis answers: it may never have had the events, or lost them.
+    if let Some((answer, seq)) = kept(app, &generation).await? {
+        log.catch_up(answer, seq);
     }
     Ok(())
 }

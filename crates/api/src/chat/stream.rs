@@ -22,6 +22,8 @@ use uuid::Uuid;
 const MAX_BYTES: usize = 1024 * 1024;
 /// Bytes of events that are kept apart; a reader further behind gets them put together.
 const RING_BYTES: usize = 256 * 1024;
+/// What an event takes besides its words.
+const EVENT_BYTES: usize = 320;
 /// How long, and how many bytes of them, settled answers stay at hand for who comes back.
 const LINGERS: Duration = Duration::from_secs(120);
 const LINGERING_BYTES: usize = 16 * 1024 * 1024;
@@ -160,11 +162,11 @@ impl Log {
         } else {
             state.said = seq;
             state.ring.push_back((seq, Arc::new(event)));
-            state.ring_bytes += size;
+            state.ring_bytes += size + EVENT_BYTES;
             while state.ring_bytes > RING_BYTES
                 && let Some((seq, oldest)) = state.ring.pop_front()
             {
-                state.ring_bytes -= oldest.size();
+                state.ring_bytes -= oldest.size() + EVENT_BYTES;
                 state.before = seq;
             }
         }
@@ -336,7 +338,10 @@ impl Streams {
 
     /// It is settled; it stays at hand for a while.
     pub fn close(&self, log: &Log) {
-        let bytes = log.state().bytes;
+        let bytes = {
+            let state = log.state();
+            state.bytes + state.ring_bytes
+        };
         let mut logs = self.logs();
         logs.lingering_bytes += bytes;
         logs.lingering
@@ -520,6 +525,6 @@ mod tests {
             log.push(delta(&"x".repeat(1_000)));
         }
         let state = log.state();
-        assert!(state.ring_bytes <= RING_BYTES && state.ring.len() <= RING_BYTES / 1_000);
+        assert!(state.ring_bytes <= RING_BYTES && state.ring.len() <= RING_BYTES / 1_320);
     }
 }

@@ -407,7 +407,7 @@ async fn tell(
     {
         return;
     }
-    let mut listener = Listener::new(&app, &auth, reader).to_the_end();
+    let mut listener = Listener::new(&app, &auth, reader).lasting();
     while let Some(heard) = listener.next().await {
         let said = match heard {
             Heard::Event(seq, event) => {

@@ -156,7 +156,7 @@ mod errors {
         for (path, bytes) in [
             ("/auth/v1/signup", 16 * 1024),
             ("/api/chat", 256 * 1024),
-            ("/v1/chat/completions", 256 * 1024),
+            ("/v1/chat/completions", crate::chat::MAX_BODY),
             ("/webhooks/stripe", 1024 * 1024),
         ] {
             let post = async |length: usize| {

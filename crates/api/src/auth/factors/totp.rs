@@ -53,11 +53,14 @@ pub fn uri(issuer: &str, account: &str, secret: &str) -> anyhow::Result<Url> {
     Ok(uri)
 }
 
-/// A QR code, as SVG.
+/// A QR code, as SVG. Its colours are words: supabase-js makes a `data:` address of it as it is, which a `#`
+/// would end.
 pub fn qr(text: &str) -> anyhow::Result<String> {
     let code = QrCode::new(text)?;
     Ok(code
         .render::<svg::Color<'_>>()
+        .dark_color(svg::Color("black"))
+        .light_color(svg::Color("white"))
         .min_dimensions(200, 200)
         .build())
 }

@@ -131,7 +131,8 @@ both_engines! {
         let new = test.post(&ada.token, FACTORS, body).await.json();
 
         assert_eq!((&new["type"], &new["friendly_name"]), (&json!("totp"), &json!("Ada's phone")));
-        assert!(new["totp"]["qr_code"].as_str().unwrap().contains("<svg"));
+        let image = new["totp"]["qr_code"].as_str().unwrap();
+        assert!(image.contains("<svg") && !image.contains('#'), "supabase-js writes it into an address as it is");
         let secret = new["totp"]["secret"].as_str().unwrap();
         assert_eq!(new["totp"]["uri"], format!("otpauth://totp/Ada%20%20&%20Co:ada@example.com?algorithm=SHA1&digits=6&issuer=Ada%20%20%26%20Co&period=30&secret={secret}"));
         let app = Authenticator { id: new["id"].as_str().unwrap().to_owned(), secret: bytes_of(secret) };

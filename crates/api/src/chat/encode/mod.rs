@@ -56,7 +56,7 @@ impl Listener {
     }
 
     /// Where the connection outlives what proxies cut.
-    pub fn to_the_end(self) -> Self {
+    pub fn lasting(self) -> Self {
         Self {
             reconnects: false,
             ..self
