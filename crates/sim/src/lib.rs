@@ -127,6 +127,11 @@ impl World {
         format!("http://{}/v1", self.http)
     }
 
+    /// The same model as Anthropic's; the path begins with `/v1` there.
+    pub fn anthropic_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// The page that shows the mail that was sent.
     pub fn mailbox_url(&self) -> String {
         format!("http://{}/mailbox", self.http)

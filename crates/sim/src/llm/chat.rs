@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`.
+//! `POST /v1/chat/completions` and `POST /v1/messages`.
 
 use std::iter;
 use std::ops::Range;
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::prompt::{Format, Prompt};
+use super::messages::{self, Dialect};
+use super::prompt::{self, Format, Prompt};
 use super::refusal::{self, Error};
 use super::stream::{self, Step};
 use super::wire::{self, Shape, Usage};
@@ -21,13 +22,21 @@ use super::{Llm, Reply, Ticket, prose, schema, tokens};
 use crate::faults::{End, Knobs, Refusal};
 
 pub async fn completions(State(llm): State<Llm>, headers: HeaderMap, body: Bytes) -> Response {
+    ask(llm, headers, body, Dialect::OpenAi).await
+}
+
+pub async fn messages(State(llm): State<Llm>, headers: HeaderMap, body: Bytes) -> Response {
+    ask(llm, headers, body, Dialect::Anthropic).await
+}
+
+async fn ask(llm: Llm, headers: HeaderMap, body: Bytes, dialect: Dialect) -> Response {
     let key = refusal::key(&headers);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (mut ticket, reply) = llm.begin(key.as_ref().ok().cloned(), body.clone());
 
     if let Err(error) = key {
         ticket.finish();
-        return error.into_response();
+        return dialect.refusal(&error);
     }
     let (model, text) = match reply {
         Some(Reply::Status {
@@ -44,7 +53,7 @@ pub async fn completions(State(llm): State<Llm>, headers: HeaderMap, body: Bytes
         None => (None, None),
     };
 
-    match answer(&body, model, text).await {
+    match answer(dialect, &dialect.openai(body), model, text).await {
         Ok(answer) => answer.into_response(llm.gap, ticket).await,
         Err(refusal) => {
             ticket.finish();
@@ -89,7 +98,7 @@ pub enum Said {
 
 struct Answer {
     knobs: Knobs,
-    shape: Shape,
+    wire: Wire,
     said: Said,
     finish: &'static str,
     usage: Usage,
@@ -98,33 +107,44 @@ struct Answer {
 
 /// `model` and `text` are a script's, and come before the request's.
 async fn answer(
+    dialect: Dialect,
     body: &Value,
     model: Option<String>,
     text: Option<String>,
 ) -> Result<Answer, Response> {
     if body.is_null() {
         let message = "We could not parse the JSON body of your request.";
-        return Err(Error::invalid("body", "invalid_json", message).into_response());
+        return Err(dialect.refusal(&Error::invalid("body", "invalid_json", message)));
     }
     let Some(asked) = body["model"].as_str() else {
         let message = "you must provide a model parameter";
-        return Err(Error::invalid("model", "missing_required_parameter", message).into_response());
+        let error = Error::invalid("model", "missing_required_parameter", message);
+        return Err(dialect.refusal(&error));
     };
-    let model = model.as_deref().unwrap_or(asked);
+    let question = prompt::question(body);
+    let directive = Knobs::directive(&question).filter(|_| !asked.starts_with("sim-"));
+    let model = model.as_deref().or(directive).unwrap_or(asked);
     let knobs =
-        Knobs::of_model(model).ok_or_else(|| Error::unknown_model(model).into_response())?;
+        Knobs::of_model(model).ok_or_else(|| dialect.refusal(&Error::unknown_model(model)))?;
 
     tokio::time::sleep(knobs.slow).await;
     if knobs.hang {
         std::future::pending::<()>().await;
     }
     if let Some(refusal) = knobs.refusal {
-        return Err(refusal.response());
+        return Err(refusal.response(dialect));
     }
-    let prompt = Prompt::read(body).map_err(IntoResponse::into_response)?;
+    let mut prompt = Prompt::read(body).map_err(|error| dialect.refusal(&error))?;
+    if let Some(directive) = directive {
+        let rest = prompt.user.trim_start().strip_prefix('/');
+        let rest = rest.and_then(|rest| rest.strip_prefix(directive));
+        prompt.user = rest.unwrap_or_default().trim().to_owned();
+    }
     let (said, cut) = say(&prompt, text, knobs.tokens);
     let finish = match &said {
         _ if cut || knobs.length => "length",
+        _ if knobs.filter => "content_filter",
+        Said::Call { .. } if knobs.no_index => "stop",
         Said::Call { .. } => "tool_calls",
         Said::Text(_) => "stop",
     };
@@ -135,7 +155,12 @@ async fn answer(
         } => tokens::count(name) + tokens::count(arguments),
     };
     Ok(Answer {
-        shape: Shape::new(asked, prompt.include_usage, prompt.obfuscation),
+        wire: match dialect {
+            Dialect::OpenAi => {
+                Wire::OpenAi(Shape::new(asked, prompt.include_usage, prompt.obfuscation))
+            }
+            Dialect::Anthropic => Wire::Anthropic(messages::Shape::new(asked, prompt.tokens)),
+        },
         said,
         finish,
         usage: Usage::new(prompt.tokens, completion_tokens),
@@ -188,12 +213,16 @@ impl Answer {
             return event_stream(stream::body(self.steps(gap), ticket));
         }
 
-        let body = self.shape.completion(&self.said, self.finish, self.usage);
+        let body = match &self.wire {
+            Wire::OpenAi(shape) => shape.completion(&self.said, self.finish, self.usage),
+            Wire::Anthropic(shape) => shape.message(&self.said, self.finish, self.usage),
+        };
         let words = u32::try_from(self.pieces().len()).unwrap_or(u32::MAX);
         tokio::time::sleep(gap.saturating_mul(words)).await;
         if self.knobs.error {
             ticket.finish();
-            return (wire::headers(), Json(Refusal::ServerError.error().body())).into_response();
+            let body = Json(self.wire.dialect().error(&Refusal::ServerError.error()));
+            return (wire::headers(), body).into_response();
         }
         if self.knobs.end.is_none() && !self.knobs.garbage {
             ticket.finish();
@@ -220,12 +249,14 @@ impl Answer {
 
     fn steps(self, gap: Duration) -> impl Iterator<Item = Step> + Send + 'static {
         let knobs = self.knobs.clone();
+        let (crlf, noise, split) = (knobs.crlf, knobs.noise, knobs.split);
+        let dialect = self.wire.dialect();
         let (words, chunks) = self.chunks();
         let middle = words.start + words.len() / 2;
 
         let spoil = move |(at, chunk): (usize, Bytes)| match at == middle {
             true if knobs.error => [
-                Some(wire::event(&Refusal::ServerError.error().body())),
+                Some(dialect.error_event(&Refusal::ServerError.error())),
                 None,
             ],
             true if knobs.garbage => [Some(Bytes::from_static(GARBAGE)), Some(chunk)],
@@ -244,7 +275,13 @@ impl Answer {
 
         let paced = move |(at, chunk)| {
             let wait = ((1..words.end).contains(&at) && !gap.is_zero()).then_some(Step::Wait(gap));
-            wait.into_iter().chain([Step::Send(chunk)])
+            let chunk = disguised(chunk, crlf, noise);
+            let size = if split { 1 } else { chunk.len().max(1) };
+            let parts = (0..chunk.len().div_ceil(size)).map(move |part| {
+                let end = ((part + 1) * size).min(chunk.len());
+                Step::Send(chunk.slice(part * size..end))
+            });
+            wait.into_iter().chain(parts)
         };
         chunks.enumerate().flat_map(paced).chain(end)
     }
@@ -252,35 +289,100 @@ impl Answer {
     /// An answer without fault, and where in it the words are. Chunks are made as they are sent: a
     /// thousand open streams hold words, not JSON.
     fn chunks(self) -> (Range<usize>, impl Iterator<Item = Bytes> + Send + 'static) {
-        let pieces = self.pieces();
+        let pieces = if self.knobs.no_index && matches!(self.said, Said::Call { .. }) {
+            vec![]
+        } else {
+            self.pieces()
+        };
         let Self {
             knobs,
-            shape,
+            wire,
             said,
             finish,
             usage,
             ..
         } = self;
-        let head = match &said {
-            Said::Text(_) => vec![shape.role(Some(""))],
-            Said::Call { id, name, .. } => vec![shape.role(None), shape.tool(id, name)],
-        };
-        let tail = [
-            Some(shape.finish(finish)),
-            shape.include_usage.then(|| shape.usage(usage)),
-            (!knobs.no_done).then_some(wire::DONE),
-        ];
+        let head = wire.head(&said, knobs.no_index);
+        let tail = wire.tail(finish, usage, &knobs);
         let places = head.len()..head.len() + pieces.len();
-        let words = pieces.into_iter().map(move |piece| match said {
-            Said::Text(_) => shape.content(&piece),
-            Said::Call { .. } => shape.arguments(&piece),
-        });
-        (
-            places,
-            head.into_iter()
-                .chain(words)
-                .chain(tail.into_iter().flatten()),
-        )
+        let is_text = matches!(said, Said::Text(_));
+        let words = pieces
+            .into_iter()
+            .map(move |piece| wire.word(&piece, is_text));
+        (places, head.into_iter().chain(words).chain(tail))
+    }
+}
+
+/// The same to whoever reads events as they are defined.
+fn disguised(chunk: Bytes, crlf: bool, noise: bool) -> Bytes {
+    const NOISE: &str = ": still here\n\nevent: ping\ndata:\n\nretry: 1\nid: 7\n";
+    if !crlf && !noise {
+        return chunk;
+    }
+    let text = String::from_utf8_lossy(&chunk);
+    let mut text = if noise {
+        format!("{NOISE}{text}")
+    } else {
+        text.into_owned()
+    };
+    if crlf {
+        text = text.replace('\n', "\r\n");
+    }
+    text.into()
+}
+
+/// How an answer is written down.
+enum Wire {
+    OpenAi(Shape),
+    Anthropic(messages::Shape),
+}
+
+impl Wire {
+    fn dialect(&self) -> Dialect {
+        match self {
+            Self::OpenAi(_) => Dialect::OpenAi,
+            Self::Anthropic(_) => Dialect::Anthropic,
+        }
+    }
+
+    fn head(&self, said: &Said, whole_call: bool) -> Vec<Bytes> {
+        match (self, said) {
+            (Self::OpenAi(shape), Said::Text(_)) => vec![shape.role(Some(""))],
+            (
+                Self::OpenAi(shape),
+                Said::Call {
+                    name, arguments, ..
+                },
+            ) if whole_call => {
+                vec![shape.role(None), shape.whole_call(name, arguments)]
+            }
+            (Self::OpenAi(shape), Said::Call { id, name, .. }) => {
+                vec![shape.role(None), shape.tool(id, name)]
+            }
+            (Self::Anthropic(shape), said) => shape.head(said),
+        }
+    }
+
+    fn word(&self, piece: &str, is_text: bool) -> Bytes {
+        match self {
+            Self::OpenAi(shape) if is_text => shape.content(piece),
+            Self::OpenAi(shape) => shape.arguments(piece),
+            Self::Anthropic(shape) => shape.word(piece, is_text),
+        }
+    }
+
+    fn tail(&self, finish: &str, usage: Usage, knobs: &Knobs) -> Vec<Bytes> {
+        match self {
+            Self::OpenAi(shape) => {
+                let tail = [
+                    (!knobs.no_finish).then(|| shape.finish(finish)),
+                    shape.include_usage.then(|| shape.usage(usage)),
+                    (!knobs.no_done).then_some(wire::DONE),
+                ];
+                tail.into_iter().flatten().collect()
+            }
+            Self::Anthropic(shape) => shape.tail(finish, usage, knobs),
+        }
     }
 }
 

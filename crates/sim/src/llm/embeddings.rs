@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::messages::Dialect;
 use super::refusal::{self, Error};
 use super::tokens;
 use super::wire;
@@ -44,7 +45,7 @@ pub async fn embeddings(headers: HeaderMap, body: Bytes) -> Result<Response, Err
         std::future::pending::<()>().await;
     }
     if let Some(refusal) = knobs.refusal {
-        return Ok(refusal.response());
+        return Ok(refusal.response(Dialect::OpenAi));
     }
     let base64 = body["encoding_format"] == "base64";
     let encode = |(index, text): (usize, &String)| {

@@ -1,8 +1,10 @@
-//! A language model that speaks OpenAI's protocol: deterministic prose, a natural pace, and every
-//! fault of [`crate::faults`] by the model's name.
+//! A language model that speaks OpenAI's protocol and Anthropic's: deterministic prose, a natural
+//! pace, and every fault of [`crate::faults`], by the model's name or at the beginning of a question.
 
 mod chat;
 mod embeddings;
+mod messages;
+mod moderations;
 mod prompt;
 mod prose;
 mod refusal;
@@ -31,7 +33,9 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 pub fn routes(llm: Llm) -> Router {
     Router::new()
         .route("/chat/completions", post(chat::completions))
+        .route("/messages", post(chat::messages))
         .route("/embeddings", post(embeddings::embeddings))
+        .route("/moderations", post(moderations::moderations))
         .route("/models", get(wire::models))
         .route("/models/{model}", get(wire::model))
         .fallback(refusal::unknown_url)
@@ -55,14 +59,14 @@ struct State {
     open: usize,
 }
 
-/// One chat completion that was asked for.
+/// One answer in a chat that was asked for, in either protocol.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Counts from 1.
     pub id: u64,
     pub model: String,
     pub stream: bool,
-    /// Of the Authorization header, without `Bearer`.
+    /// Of the Authorization header, without `Bearer`, or of `x-api-key`.
     pub key: Option<String>,
     /// `Null` when it was not JSON.
     pub body: Value,

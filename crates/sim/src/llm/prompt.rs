@@ -109,6 +109,14 @@ impl Prompt {
     }
 }
 
+/// The newest message of the user.
+pub fn question(body: &Value) -> String {
+    let messages = body["messages"].as_array().map(Vec::as_slice);
+    let mut messages = messages.unwrap_or_default().iter();
+    let newest = messages.rfind(|message| message["role"] == "user");
+    newest.map_or_else(String::new, |message| text(&message["content"]))
+}
+
 /// Of a message: a string, or parts of which some are text.
 fn text(content: &Value) -> String {
     match content {

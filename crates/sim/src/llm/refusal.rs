@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::messages::Dialect;
 use super::wire;
 use crate::faults::Refusal;
 
@@ -65,7 +66,7 @@ impl IntoResponse for Error {
 impl Refusal {
     pub fn error(self) -> Error {
         match self {
-            Self::RateLimited => Error::new(
+            Self::RateLimited(_) => Error::new(
                 429,
                 "requests",
                 Some("rate_limit_exceeded"),
@@ -83,6 +84,26 @@ impl Refusal {
                 Some("invalid_api_key"),
                 "Incorrect API key provided: sk-sim***. You can find your API key at the simulation's home page.",
             ),
+            Self::Unpaid => Error::new(
+                402,
+                "billing_error",
+                Some("billing_not_active"),
+                "Your account is not active, please check your billing details.",
+            ),
+            Self::Forbidden => Error::new(
+                403,
+                "permission_error",
+                Some("unsupported_country_region_territory"),
+                "Country, region, or territory not supported.",
+            ),
+            Self::NoModel => Error::unknown_model("sim-404"),
+            Self::TooLarge => Error::new(
+                413,
+                "request_too_large",
+                None,
+                "Request exceeds the maximum size.",
+            ),
+            Self::GatewayTimeout => Error::new(504, "timeout_error", None, "Gateway timeout"),
             Self::BadRequest => Error::invalid(
                 "messages",
                 "invalid_value",
@@ -105,15 +126,18 @@ impl Refusal {
         }
     }
 
-    pub fn response(self) -> Response {
+    pub fn response(self, dialect: Dialect) -> Response {
         if self == Self::BadGateway {
             let page = "<html>\n<head><title>502 Bad Gateway</title></head>\n<body>\n<center><h1>502 Bad Gateway</h1></center>\n<hr><center>nginx</center>\n</body>\n</html>\n";
             return (StatusCode::BAD_GATEWAY, Html(page)).into_response();
         }
-        let mut response = self.error().into_response();
-        if self == Self::RateLimited {
+        let mut response = dialect.refusal(&self.error());
+        if let Self::RateLimited(seconds) = self {
+            let retry_after = HeaderValue::from(seconds);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, retry_after);
             let limits = [
-                (header::RETRY_AFTER, "1"),
                 (HeaderName::from_static("x-ratelimit-limit-requests"), "3"),
                 (
                     HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -130,13 +154,9 @@ impl Refusal {
 
 /// Any key will do, but there has to be one.
 pub fn key(headers: &HeaderMap) -> Result<String, Error> {
-    let key = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|key| key.to_str().ok());
-    match key
-        .and_then(|key| key.strip_prefix("Bearer "))
-        .map(str::trim)
-    {
+    let header = |name: &str| headers.get(name)?.to_str().ok();
+    let bearer = header("authorization").and_then(|key| key.strip_prefix("Bearer "));
+    match bearer.or_else(|| header("x-api-key")).map(str::trim) {
         Some(key) if !key.is_empty() => Ok(key.to_owned()),
         _ => Err(Error::new(
             401,

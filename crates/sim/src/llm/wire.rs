@@ -113,6 +113,13 @@ impl Shape {
         self.chunk(json!({ "tool_calls": [call] }), 0, None)
     }
 
+    /// As Gemini sends it.
+    pub fn whole_call(&self, name: &str, arguments: &str) -> Bytes {
+        let function = json!({"name": name, "arguments": arguments});
+        let call = json!({"type": "function", "function": function});
+        self.chunk(json!({ "tool_calls": [call] }), 0, None)
+    }
+
     pub fn arguments(&self, piece: &str) -> Bytes {
         let call = json!({"index": 0, "function": {"arguments": piece}});
         self.chunk(json!({ "tool_calls": [call] }), piece.len(), None)

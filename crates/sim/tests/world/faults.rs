@@ -67,6 +67,16 @@ async fn refusals_have_openai_s_four_keys() {
 
     for (model, status, code) in [
         ("sim-429", 429, json!("rate_limit_exceeded")),
+        ("sim-retry-30", 429, json!("rate_limit_exceeded")),
+        ("sim-402", 402, json!("billing_not_active")),
+        (
+            "sim-403",
+            403,
+            json!("unsupported_country_region_territory"),
+        ),
+        ("sim-404", 404, json!("model_not_found")),
+        ("sim-413", 413, Value::Null),
+        ("sim-504", 504, Value::Null),
         ("sim-quota", 429, json!("insufficient_quota")),
         ("sim-401", 401, json!("invalid_api_key")),
         ("sim-400", 400, json!("invalid_value")),
@@ -80,7 +90,7 @@ async fn refusals_have_openai_s_four_keys() {
         assert_eq!(response.status().as_u16(), status, "{model}");
         assert_eq!(
             response.headers().contains_key("retry-after"),
-            model == "sim-429"
+            status == 429 && model != "sim-quota"
         );
         assert!(response.headers().contains_key("x-request-id"));
         let body: Value = response.json().await.unwrap();
@@ -297,4 +307,166 @@ async fn dropping_the_world_closes_what_is_open() {
     drop(world);
 
     assert!(soon(body.next()).await.is_none_or(|part| part.is_err()));
+}
+
+/// What Anthropic's face says: the data of each event.
+async fn messages(world: &World, more: Value) -> (u16, Vec<Value>) {
+    let mut body = json!({"model": "claude", "max_tokens": 500, "stream": true, "messages": [{"role": "user", "content": "Shall I learn to sail this summer?"}]});
+    for (key, value) in more.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    let url = format!("{}/v1/messages", world.anthropic_url());
+    let asked = http().post(url).header("x-api-key", "sk-any").json(&body);
+    let response = asked.send().await.unwrap();
+    let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<_> = data
+        .map(|data| serde_json::from_str(data).unwrap_or(Value::Null))
+        .collect();
+    let whole = || vec![serde_json::from_str(&text).unwrap()];
+    (status, if events.is_empty() { whole() } else { events })
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    let mut kinds: Vec<_> = events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap_or("garbage"))
+        .collect();
+    kinds.dedup();
+    kinds
+}
+
+#[tokio::test]
+async fn anthropics_face_says_the_same_and_fails_in_its_own_words() {
+    let world = world().await;
+
+    let openais: Value = ask(&world, "sim", json!({})).await.json().await.unwrap();
+    let (_, events) = messages(&world, json!({})).await;
+    let (_, whole) = messages(&world, json!({"stream": false})).await;
+    let tool = json!({"name": "look_up", "input_schema": {"type": "object", "required": ["q"], "properties": {"q": {"type": "string"}}}});
+    let choice = json!({"type": "tool", "name": "look_up"});
+    let (_, called) = messages(
+        &world,
+        json!({"stream": false, "tools": [tool], "tool_choice": choice}),
+    )
+    .await;
+
+    let begun = [
+        "message_start",
+        "content_block_start",
+        "ping",
+        "content_block_delta",
+    ];
+    let ended = ["content_block_stop", "message_delta", "message_stop"];
+    assert_eq!(kinds(&events), [&begun[..], &ended[..]].concat());
+    let text: String = events
+        .iter()
+        .filter_map(|event| event["delta"]["text"].as_str())
+        .collect();
+    assert_eq!(openais["choices"][0]["message"]["content"], json!(text));
+    assert_eq!(whole[0]["content"][0]["text"], json!(text));
+    assert_eq!(
+        whole[0]["usage"]["output_tokens"],
+        openais["usage"]["completion_tokens"]
+    );
+    assert_eq!(
+        (&called[0]["stop_reason"], &called[0]["content"][0]["name"]),
+        (&json!("tool_use"), &json!("look_up"))
+    );
+
+    for (model, status, last) in [
+        ("sim-error", 200, vec!["content_block_delta", "error"]),
+        (
+            "sim-garbage",
+            200,
+            vec![
+                "content_block_delta",
+                "garbage",
+                "content_block_delta",
+                "content_block_stop",
+                "message_delta",
+                "message_stop",
+            ],
+        ),
+        (
+            "sim-nofinish",
+            200,
+            vec!["content_block_stop", "message_stop"],
+        ),
+        ("sim-529", 529, vec!["error"]),
+        ("sim-teapot", 404, vec!["error"]),
+    ] {
+        let (answered, events) = messages(&world, json!({"model": model})).await;
+        assert!(
+            answered == status && kinds(&events).ends_with(&last),
+            "{model} {:?}",
+            kinds(&events)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_may_begin_with_a_directive_and_is_answered_without_it() {
+    let world = world().await;
+    let asked = |model: &'static str, question: &'static str| {
+        ask(
+            &world,
+            model,
+            json!({"messages": [{"role": "user", "content": question}]}),
+        )
+    };
+
+    assert_eq!(asked("gpt-4o", "/sim-429 Hello").await.status(), 429);
+    let long: Value = asked("gpt-4o", "/sim-tokens-60 Sailing boats.")
+        .await
+        .json()
+        .await
+        .unwrap();
+    let (plain, told): (Value, Value) = (
+        asked("gpt-4o", "Sailing boats.")
+            .await
+            .json()
+            .await
+            .unwrap(),
+        asked("gpt-4o", "/sim-length Sailing boats.")
+            .await
+            .json()
+            .await
+            .unwrap(),
+    );
+    let strange = asked("gpt-4o", "/sim-teapot Hello").await;
+
+    assert_eq!(long["usage"]["completion_tokens"], 60);
+    assert_eq!(
+        told["choices"][0]["message"],
+        plain["choices"][0]["message"]
+    );
+    assert_eq!(told["choices"][0]["finish_reason"], "length");
+    assert_eq!(strange.status(), 200, "no directive, but words");
+}
+
+#[tokio::test]
+async fn moderations_flag_what_names_something_bad() {
+    let world = world().await;
+    let url = format!("{}/moderations", world.llm_url());
+
+    let asked = http().post(url).bearer_auth("sk-any");
+    let body = json!({"input": ["A fine day.", {"type": "text", "text": "You moron."}]});
+    let answer: Value = asked
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+
+    let flagged: Vec<_> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["flagged"].as_bool().unwrap())
+        .collect();
+    assert_eq!(flagged, [false, true]);
+    assert_eq!(answer["results"][1]["categories"]["harassment"], true);
 }
