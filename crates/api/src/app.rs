@@ -98,7 +98,12 @@ impl App {
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
             assistants: Assistants::load()?,
-            llm: Llm::new(&config.chat, http),
+            llm: Llm::new(
+                &config.chat.providers,
+                config.chat.llm_timeout,
+                http,
+                clock.clone(),
+            ),
             streams: Streams::new(relay),
             simulated,
             instance: format!("{}-{}", hostname(), uuid::Uuid::new_v4().simple()),

@@ -188,8 +188,9 @@ impl Config {
                 Err(error) => problems.push(invalid(arg, variable, &value, &error)),
             }
         }
-        let config = Self::try_parse_from(arguments)
+        let mut config = Self::try_parse_from(arguments)
             .map_err(|e| vec![Problem::new("The configuration", e.to_string(), "")])?;
+        config.chat.choose_model();
         let mut warnings = vec![];
         config.check(&mut problems, &mut warnings);
         warnings.extend(example::misspelt(env));
@@ -204,7 +205,7 @@ impl Config {
     fn check(&self, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
         self.http.check(self.is_production(), problems);
         self.auth.check(self.is_production(), problems, warnings);
-        self.chat.check(self.is_production(), problems);
+        self.chat.check(self.is_production(), problems, warnings);
         self.billing.check(self.is_production(), problems, warnings);
         self.check_model(warnings);
         self.mail.check(self.is_production(), &self.auth, problems);

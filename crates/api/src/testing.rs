@@ -252,6 +252,7 @@ pub fn request(method: Method, token: &str, path: &str) -> http::request::Builde
 
 fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
     let (llm, smtp, sendgrid) = (world.llm_url(), world.smtp_url(), world.sendgrid_url());
+    let anthropic = world.anthropic_url();
     let mut env: HashMap<String, String> = [
         (
             "JWT_SECRET",
@@ -259,6 +260,8 @@ fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
         ),
         ("PUBLIC_URL", "http://127.0.0.1:8080"),
         ("OPENAI_BASE_URL", llm.as_str()),
+        ("GEMINI_BASE_URL", llm.as_str()),
+        ("ANTHROPIC_BASE_URL", anthropic.as_str()),
         ("SMTP_URL", smtp.as_str()),
         ("SENDGRID_API_BASE", sendgrid.as_str()),
         ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),

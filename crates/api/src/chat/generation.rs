@@ -3,7 +3,7 @@
 use super::{
     LEASE,
     answer::Answer,
-    llm::{Failure, Said, Usage},
+    llm::{By, Failure, Said, Usage},
     quota::{self, Reservation},
     relay,
     stream::{Event, Log, Reader},
@@ -28,8 +28,6 @@ use uuid::Uuid;
 /// How often what has come so far is put on disk; and where a reader on another instance waits for it.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 const FOLLOWED_CHECKPOINT: Duration = Duration::from_millis(250);
-/// In all, an answer may take so many times the silence that is allowed.
-const TOTAL: u32 = 10;
 
 /// An answer that was asked for and accepted, and a reader of it from its beginning.
 pub struct Accepted {
@@ -145,8 +143,10 @@ pub async fn start(
     let producer = Producer {
         app: app.clone(),
         log,
+        user: auth.user,
         place,
         usage: None,
+        by: None,
     };
     app.tasks.spawn(producer.run(asked.request, keyed));
     let head = Head {
@@ -177,15 +177,18 @@ enum End {
 struct Producer {
     app: App,
     log: Arc<Log>,
+    user: Uuid,
     place: Option<Place>,
     /// As the provider counts.
     usage: Option<Usage>,
+    /// Who answers, once that is known.
+    by: Option<By>,
 }
 
 impl Producer {
     async fn run(mut self, request: Map<String, Value>, keyed: Option<Keyed>) {
         let since = Instant::now();
-        let total = self.app.config.chat.llm_timeout * TOTAL;
+        let total = self.app.llm.total();
         let model = request
             .get("model")
             .and_then(Value::as_str)
@@ -228,10 +231,11 @@ impl Producer {
     }
 
     async fn produce(&mut self, request: Map<String, Value>, since: Instant) -> End {
-        let mut said = match self.app.llm.ask(request, self.app.now()).await {
+        let mut said = match self.app.llm.ask(request, self.user).await {
             Ok(said) => said,
             Err(failure) => return End::Failed(failure),
         };
+        self.by = Some(said.by.clone());
         metrics::histogram!("llm_time_to_first_token_seconds")
             .record(since.elapsed().as_secs_f64());
         let mut finish = None;
@@ -310,6 +314,7 @@ impl Producer {
             status: status(outcome, &answer),
             answer,
             usage: self.usage,
+            by: self.by.clone(),
             seq: said + 1,
         };
         let usage = close(&self.app, &mut tx, &generation, &ended).await?;
@@ -352,6 +357,8 @@ pub struct Ended {
     pub status: &'static str,
     /// `None` where the provider did not say.
     pub usage: Option<Usage>,
+    /// Who said it, as far as that is known.
+    pub by: Option<By>,
     /// The number of its last event.
     pub seq: u64,
 }
@@ -385,6 +392,7 @@ pub async fn close(
             Usage {
                 input: generation.prompt_tokens,
                 output: answer.estimated_tokens(),
+                ..Usage::default()
             },
             "estimated",
         ),
@@ -412,21 +420,29 @@ pub async fn close(
         !nothing,
     )
     .await?;
-    let cost = app
-        .plans
-        .price(&generation.model)
-        .of(usage.input, usage.output);
-    let provider = if app.simulated.llm {
-        "simulated"
+    // Another model may have answered for the one that was asked for.
+    let by = ended.by.as_ref();
+    let model = by.map_or(&*generation.model, |by| &by.model);
+    let model = if app.plans.has_price(model) {
+        model
     } else {
-        "openai"
+        &generation.model
+    };
+    let cost = app.plans.price(model).of(usage.input, usage.output);
+    let provider = by
+        .map(|by| by.provider)
+        .or_else(|| app.llm.provider_of(&generation.model));
+    let provider = match provider {
+        _ if app.simulated.llm => "simulated",
+        Some(provider) => provider.name(),
+        None => "none",
     };
     db::usage::charge(
         tx,
         generation.id,
         generation.user_id,
         provider,
-        &generation.model,
+        model,
         usage.input,
         usage.output,
         cost,
@@ -437,7 +453,7 @@ pub async fn close(
     for (kind, n) in [("input", usage.input), ("output", usage.output)] {
         metrics::counter!("llm_tokens_total", "kind" => kind).increment(n.max(0) as u64);
     }
-    metrics::counter!("llm_cost_microusd_total", "model" => generation.model.clone())
+    metrics::counter!("llm_cost_microusd_total", "model" => model.to_owned())
         .increment(cost.max(0) as u64);
     Ok(usage)
 }

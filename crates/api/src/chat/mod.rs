@@ -1,7 +1,7 @@
 //! Chat: one generation, one log of events, several encodings of it.
 use crate::{
     App,
-    config::{Problem, Secret, some_seconds},
+    config::{Problem, some_seconds},
     extract::Auth,
 };
 use std::time::Duration;
@@ -58,19 +58,14 @@ pub fn routes() -> OpenApiRouter<App> {
 #[group(skip)]
 #[command(next_help_heading = "Language model")]
 pub struct Config {
-    /// The key of OpenAI, or of whoever OPENAI_BASE_URL names. Unset in development, the model is simulated.
-    #[arg(long)]
-    pub openai_api_key: Option<Secret>,
-
-    /// Any server that speaks OpenAI's API.
-    #[arg(long, default_value = "https://api.openai.com/v1")]
-    pub openai_base_url: url::Url,
+    #[command(flatten)]
+    pub providers: llm::Config,
 
     /// The model that answers where none is asked for; part of every plan.
     #[arg(long, default_value = "gpt-4o-mini")]
     pub llm_model: String,
 
-    /// Seconds that the model may be silent, before the first word and between words; an answer may take ten times as long in all.
+    /// Seconds that the model may be silent, before the first word and between words; an answer may take ten times as long in all. LLM_FIRST_TOKEN_TIMEOUT, LLM_IDLE_TIMEOUT and LLM_TOTAL_TIMEOUT name each alone.
     #[arg(long, value_parser = some_seconds, default_value = "30")]
     pub llm_timeout: Duration,
 
@@ -88,33 +83,32 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn check(&self, production: bool, problems: &mut Vec<Problem>) {
-        if production && self.openai_api_key.is_none() {
-            problems.push(Problem::new(
-                "OPENAI_API_KEY",
-                "is not set, and production does not simulate the model",
-                "Make a key at your provider, and set OPENAI_BASE_URL when it is not OpenAI.",
-            ));
-        }
-        if self.openai_base_url.scheme() != "https"
-            && !crate::http::is_loopback(&self.openai_base_url)
-        {
-            problems.push(Problem::new(
-                "OPENAI_BASE_URL",
-                "is not https",
-                "Questions and the key would cross the network in the clear; write https://….",
-            ));
-        }
+    pub fn check(
+        &self,
+        production: bool,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) {
+        self.providers
+            .check(&self.llm_model, production, problems, warnings);
+    }
+
+    /// Where nobody who is asked has the default model, one that they have.
+    pub fn choose_model(&mut self) {
+        self.providers.choose_model(&mut self.llm_model);
     }
 
     /// Whether this configuration leaves the model to be simulated.
     pub fn is_simulated(&self) -> bool {
-        self.openai_api_key.is_none()
+        self.providers.is_simulated()
     }
 
     /// Whether `sim-…` models may be asked for.
     pub fn allows_simulated_models(&self) -> bool {
-        crate::http::is_loopback(&self.openai_base_url)
+        let asked = self.providers.providers().into_iter();
+        asked
+            .map(|provider| self.providers.base_url(provider))
+            .all(crate::http::is_loopback)
     }
 }
 

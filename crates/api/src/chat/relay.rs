@@ -75,7 +75,11 @@ impl Written {
                 output,
             } => Event::Finish {
                 reason,
-                usage: Usage { input, output },
+                usage: Usage {
+                    input,
+                    output,
+                    ..Usage::default()
+                },
             },
             Self::Error(code) => Event::Error(Failure::of(&code)),
         }
@@ -276,6 +280,7 @@ async fn bring_to_end(app: &App, generation: &Generation, log: &Log) -> Result<(
     let usage = charge.map_or(Usage::default(), |charge| Usage {
         input: charge.input_tokens,
         output: charge.output_tokens,
+        ..Usage::default()
     });
     log.push_at(
         last.max(log.seq() + 1),

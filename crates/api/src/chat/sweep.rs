@@ -33,6 +33,7 @@ pub async fn settle(app: &App, abandoned: &Generation) -> Result<()> {
         answer,
         status,
         usage: None,
+        by: None,
         seq: said + UNHEARD_OF,
     };
     let mut tx = app.db.begin().await?;

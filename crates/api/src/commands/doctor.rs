@@ -2,6 +2,7 @@ use super::{DONE, FAILED, warn};
 use crate::{
     app::Clock,
     auth::{jwks::Issuers, providers::Provider},
+    chat::llm,
     config::Checked,
     http,
     limit::Limits,
@@ -35,7 +36,12 @@ pub async fn run(checked: Checked) -> u8 {
     }
     match config.chat.is_simulated() {
         true => println!("– {:<12}simulated", "llm"),
-        false => say("llm", within(llm(config)).await),
+        false => {
+            for provider in config.chat.providers.providers() {
+                let asked = llm(&config.chat.providers, provider);
+                say(provider.name(), within(asked).await);
+            }
+        }
     }
     match Mailer::new(&config.mail, http::Client::default()) {
         Ok(mailer) if !mailer.is_configured() => println!(
@@ -146,27 +152,29 @@ async fn issuer(issuers: &Issuers, provider: &Provider) -> Result<String, String
         .map_err(|e| format!("{e:#}. Check its variables, and whether this machine may reach it"))
 }
 
-async fn llm(config: &crate::Config) -> Result<String, String> {
-    let base = config.chat.openai_base_url.as_str().trim_end_matches('/');
+async fn llm(config: &llm::Config, provider: llm::Provider) -> Result<String, String> {
+    let base = config.base_url(provider).as_str().trim_end_matches('/');
     let client = reqwest::Client::builder()
         .timeout(PATIENCE)
         .build()
         .map_err(|e| e.to_string())?;
-    let key = config
-        .chat
-        .openai_api_key
-        .as_ref()
-        .map(crate::config::Secret::expose)
-        .unwrap_or_default();
-    let answer = client
-        .get(format!("{base}/models"))
-        .bearer_auth(key)
-        .send()
-        .await
-        .map_err(|e| format!("{base} cannot be reached ({})", e.without_url()))?;
-    match answer.status().as_u16() {
-        200..=299 => Ok(format!("{base} takes the key")),
-        401 | 403 => Err(format!("{base} does not take OPENAI_API_KEY")),
-        status => Err(format!("{base} answered {status}")),
+    for key in config.keys_in_use(provider) {
+        let request = llm::models(&client, provider, base, &key);
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| format!("{base} cannot be reached ({})", e.without_url()))?;
+        match answer.status().as_u16() {
+            200..=299 => {}
+            // Gemini says 400.
+            400 | 401 | 403 => {
+                let variable = provider.name().to_uppercase();
+                return Err(format!(
+                    "{base} does not take {variable}_API_KEY, or one of several"
+                ));
+            }
+            status => return Err(format!("{base} answered {status}")),
+        }
     }
+    Ok(format!("{base} takes the key"))
 }

@@ -246,7 +246,7 @@ impl World {
         };
         let billing = &mut config.billing;
         let mut simulated = Simulated {
-            llm: config.chat.openai_api_key.is_none(),
+            llm: config.chat.is_simulated(),
             mail: config.mail.smtp_url.is_none() && config.mail.sendgrid_api_key.is_none(),
             payments: billing.stripe_webhook_secret.is_empty() && !billing.takes_revenuecat(),
             providers: false,
@@ -282,7 +282,10 @@ impl World {
             .await
             .context("the simulated world cannot start")?;
         if simulated.llm {
-            config.chat.openai_base_url = world.llm_url().parse()?;
+            let providers = &mut config.chat.providers;
+            providers.openai_base_url = world.llm_url().parse()?;
+            providers.gemini_base_url = world.llm_url().parse()?;
+            providers.anthropic_base_url = world.anthropic_url().parse()?;
         }
         if simulated.mail {
             config.mail.smtp_url = Some(world.smtp_url().into());

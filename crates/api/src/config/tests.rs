@@ -837,3 +837,122 @@ fn the_first_admins_password_is_nothing_that_others_guess() {
     );
     assert_eq!(warned(&[("ADMIN_PASSWORD", good)]), ["ADMIN_PASSWORD"]);
 }
+
+mod providers {
+    use super::*;
+    use crate::chat::llm::Provider;
+
+    fn asked(variables: &[(&str, &str)]) -> Vec<&'static str> {
+        let config = config(variables);
+        let providers = config.chat.providers.providers();
+        providers.into_iter().map(Provider::name).collect()
+    }
+
+    #[test]
+    fn those_that_have_a_key_are_asked_in_the_order_they_are_named() {
+        let (openai, claude) = (("OPENAI_API_KEY", "sk-1"), ("ANTHROPIC_API_KEY", "sk-2"));
+        assert_eq!(asked(&[]), ["openai"], "simulated");
+        assert_eq!(asked(&[openai, claude]), ["openai", "anthropic"]);
+        let order = ("LLM_PROVIDER", "anthropic, openai");
+        assert_eq!(asked(&[openai, claude, order]), ["anthropic", "openai"]);
+        assert_eq!(asked(&[openai, order]), ["openai"]);
+        assert_eq!(asked(&[order]), ["anthropic", "openai"], "simulated");
+        assert_eq!(warned(&[openai, order]), ["ANTHROPIC_API_KEY"]);
+        assert_eq!(refused(&[("LLM_PROVIDER", "openia")]), ["LLM_PROVIDER"]);
+    }
+
+    #[test]
+    fn production_misses_the_key_of_each_that_is_named() {
+        let named = ("LLM_PROVIDER", "openai,gemini,anthropic");
+        assert_eq!(
+            refused(&production(&[named])),
+            ["GEMINI_API_KEY", "ANTHROPIC_API_KEY"]
+        );
+        let gemini = [("OPENAI_API_KEY", ""), ("GEMINI_API_KEY", "AIza")];
+        assert!(refused(&production(&gemini)).is_empty());
+        assert_eq!(
+            refused(&production(&[("ANTHROPIC_BASE_URL", "http://example.com")])),
+            ["ANTHROPIC_BASE_URL"]
+        );
+    }
+
+    #[test]
+    fn the_default_model_is_one_that_somebody_has() {
+        let gemini = ("GEMINI_API_KEY", "AIza");
+        assert_eq!(config(&[gemini]).chat.llm_model, "gemini-2.5-flash");
+        assert_eq!(config(&[]).chat.llm_model, "gpt-4o-mini");
+        let key = ("OPENAI_API_KEY", "sk-1");
+        assert_eq!(
+            config(&[gemini, key, ("LLM_PROVIDER", "gemini,openai")])
+                .chat
+                .llm_model,
+            "gpt-4o-mini"
+        );
+        assert_eq!(
+            refused(&[gemini, ("LLM_MODEL", "claude-opus-4-1")]),
+            ["LLM_MODEL"]
+        );
+        let gateway = [key, ("LLM_MODEL", "claude-opus-4-1")];
+        assert!(refused(&gateway).is_empty(), "a gateway may have any");
+    }
+
+    #[test]
+    fn who_stands_in_for_a_model_is_named() {
+        let keys = [
+            ("OPENAI_API_KEY", "sk-1"),
+            ("GEMINI_API_KEY", "AIza"),
+            ("ANTHROPIC_API_KEY", "sk-2"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| [&keys[..], more].concat();
+        let stand_ins = (
+            "LLM_FALLBACK_MODELS",
+            "gpt-4o-mini=claude-haiku-4-5,gpt-4o-mini=gemini-2.5-flash,gpt-4o=openai:llama-3",
+        );
+
+        let config = config(&with(&[stand_ins]));
+        let routes = |model: &str| -> Vec<String> {
+            let routes = config.chat.providers.routes(model);
+            routes
+                .iter()
+                .map(|(provider, model)| format!("{provider}:{model}"))
+                .collect()
+        };
+        assert_eq!(
+            routes("gpt-4o-mini"),
+            [
+                "openai:gpt-4o-mini",
+                "gemini:gemini-2.5-flash",
+                "anthropic:claude-haiku-4-5"
+            ]
+        );
+        assert_eq!(routes("gpt-4o"), ["openai:gpt-4o", "openai:llama-3"]);
+        assert_eq!(routes("claude-haiku-4-5"), ["anthropic:claude-haiku-4-5"]);
+        assert_eq!(routes("llama-3"), ["openai:llama-3"]);
+        assert!(warned(&with(&[])).contains(&"LLM_FALLBACK_MODELS".into()));
+        for wrong in [
+            "gpt-4o",
+            "=claude-1",
+            "gpt-4o=llama-3",
+            "gpt-4o=nobody:x",
+            "gpt-4o=",
+        ] {
+            assert_eq!(
+                refused(&[("LLM_FALLBACK_MODELS", wrong)]),
+                ["LLM_FALLBACK_MODELS"],
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_temperature_is_from_0_to_2() {
+        assert_eq!(config(&[]).chat.providers.llm_temperature, 0.7);
+        for wrong in ["-1", "2.5", "warm", "NaN"] {
+            assert_eq!(
+                refused(&[("LLM_TEMPERATURE", wrong)]),
+                ["LLM_TEMPERATURE"],
+                "{wrong}"
+            );
+        }
+    }
+}

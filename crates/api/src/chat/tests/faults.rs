@@ -206,13 +206,15 @@ both_engines! {
         assert_eq!((used, reserved, tokens_reserved), (2, 0, 0));
     }
 
+    /// Invariant 28.
+
     async fn a_provider_that_fails_five_times_is_left_alone_for_ten_seconds(engine: Engine) {
         let test = Test::new(engine).await;
         let (ada, bob) = (test.sign_up(ADA).await, test.sign_up(BOB).await);
 
         test.llm().script((0..5).map(|_| Reply::model("sim-500")));
-        for _ in 0..2 {
-            assert_eq!(test.ask(&ada, "Hello").await.refusal(), (503, "llm_unavailable".into()));
+        for person in [&ada, &bob] {
+            assert_eq!(test.ask(person, "Hello").await.refusal(), (503, "llm_unavailable".into()));
         }
         assert_eq!(test.llm().count(), 5, "the fifth failure ends the attempts of its own request");
 
@@ -227,15 +229,20 @@ both_engines! {
         assert_eq!(test.counted(&bob).await[..2], [1, 0]);
     }
 
-    async fn failures_that_are_not_in_a_row_do_not_add_up(engine: Engine) {
-        let test = Test::new(engine).await;
-        let ada = test.sign_up(ADA).await;
+    /// Invariant 27.
 
-        for _ in 0..3 {
-            test.llm().script([Reply::model("sim-quota"), Reply::model("sim-quota"), Reply::text("Yes.")]);
-            let statuses = [test.ask(&ada, "a").await.status, test.ask(&ada, "b").await.status, test.ask(&ada, "c").await.status];
-            assert_eq!(statuses.map(|status| status.as_u16()), [503, 503, 200]);
+    async fn what_one_user_alone_meets_costs_nobody_the_last_provider(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, bob) = (test.sign_up(ADA).await, test.sign_up(BOB).await);
+
+        test.llm().script((0..9).map(|_| Reply::model("sim-quota")));
+        for _ in 0..9 {
+            assert_eq!(test.ask(&ada, "Hello").await.status, 503);
         }
+
+        assert_eq!(test.ask(&bob, "Hello").await.status, 200);
+        assert_eq!(test.ask(&ada, "Hello").await.status, 200);
+        assert_eq!(test.llm().count(), 11);
     }
 
     async fn one_users_odd_requests_do_not_cost_others_the_provider(engine: Engine) {

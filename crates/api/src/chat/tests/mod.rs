@@ -17,6 +17,7 @@ mod conversations;
 mod faults;
 mod idempotency;
 mod leaving;
+mod providers;
 mod questions;
 mod quota;
 mod resuming;
