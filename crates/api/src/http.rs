@@ -48,6 +48,13 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Clone, Default)]
 pub struct Client(Arc<OnceLock<reqwest::Client>>);
 
+#[cfg(test)]
+impl From<reqwest::Client> for Client {
+    fn from(made: reqwest::Client) -> Self {
+        Self(Arc::new(made.into()))
+    }
+}
+
 impl Client {
     /// Fails where the machine has no certificates.
     pub fn get(&self) -> reqwest::Result<&reqwest::Client> {

@@ -267,7 +267,7 @@ fn llm(test: &Test, variables: &[(&str, &str)], client: reqwest::Client) -> Llm 
     Llm::new(
         &config.chat.providers,
         config.chat.llm_timeout,
-        client,
+        client.into(),
         test.app.clock.clone(),
     )
 }
