@@ -99,6 +99,8 @@ pub enum Error {
     WebauthnCredentialNotFound,
     #[error("Maximum number of passkeys reached")]
     TooManyPasskeys,
+    #[error("Maximum number of API keys reached: remove one first.")]
+    TooManyApiKeys,
     #[error("Nothing else would let you in: add another way to sign in first.")]
     LastCredential,
     #[error("code challenge does not match previously saved code verifier")]
@@ -469,6 +471,11 @@ impl Error {
                 S::UNPROCESSABLE_ENTITY,
                 "too_many_passkeys",
                 "Too many passkeys",
+            ),
+            (Self::TooManyApiKeys, _) => Kind(
+                S::UNPROCESSABLE_ENTITY,
+                "too_many_api_keys",
+                "Too many API keys",
             ),
             (Self::LastCredential, _) => Kind(
                 S::UNPROCESSABLE_ENTITY,

@@ -1,7 +1,7 @@
 //! What handlers take in, refused in our shape when it is not as it should be.
 use crate::{
     App, Error, Result,
-    auth::{access, audit, cookies::Cookies, service_role, session::Client, step_up},
+    auth::{access, api_keys, audit, cookies::Cookies, service_role, session::Client, step_up},
     error::Invalid,
     http::SeenBy,
 };
@@ -218,6 +218,11 @@ pub enum Reach {
     Looking {
         by: Uuid,
     },
+    /// It is a program with a personal API key, that asks and reads in their name. No session is open:
+    /// what an [`Auth`] says of one is nobody's.
+    Asking {
+        key: Uuid,
+    },
 }
 
 impl FromRequestParts<App> for Auth {
@@ -227,6 +232,21 @@ impl FromRequestParts<App> for Auth {
         match auth.reach {
             Reach::Full | Reach::Looking { .. } => Ok(auth),
             Reach::ChoosingPassword => Err(Error::PasswordExpired),
+            Reach::Asking { .. } => Err(Error::Forbidden),
+        }
+    }
+}
+
+/// Who asks a model, or reads what it answered: a user, as [`Auth`], or a program of theirs with a
+/// personal API key.
+pub struct Asker(pub Auth);
+
+impl FromRequestParts<App> for Asker {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        match bearer(&parts.headers).filter(|token| api_keys::is_one(token)) {
+            Some(key) => api_keys::authenticate(app, key).await.map(Self),
+            None => Auth::from_request_parts(parts, app).await.map(Self),
         }
     }
 }

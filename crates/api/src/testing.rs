@@ -217,6 +217,13 @@ impl Test {
         person
     }
 
+    /// A personal API key, as it is shown once.
+    pub async fn api_key(&self, person: &Person, new: Value) -> Value {
+        let answer = self.post(&person.token, "/api/keys", new).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()
+    }
+
     /// What a server administers with, for an hour.
     pub fn service_key(&self) -> String {
         let (issuer, hour) = (access::issuer(&self.app), Duration::from_secs(3600));

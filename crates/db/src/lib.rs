@@ -34,6 +34,7 @@ mod timestamp;
 mod url;
 mod writer;
 
+pub mod api_keys;
 pub mod audit;
 pub mod auth_codes;
 pub mod billing;

@@ -13,6 +13,10 @@ use Fate::{Ends, Moves};
 
 /// Every table that knows users.
 pub const TABLES: &[(&str, Fate)] = &[
+    (
+        "api_keys",
+        Ends("they let in whoever began the anonymous session"),
+    ),
     ("audit_origins", Ends("of events that name who is gone")),
     (
         "auth_codes",

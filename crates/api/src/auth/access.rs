@@ -1,6 +1,6 @@
 //! Access tokens: JWTs, ES256 unless the operator brings RSA keys, that anyone can verify offline through the JWKS, and that we check
 //! against their session besides, so that a sign-out counts at once.
-use super::{foreign, session::Client};
+use super::{api_keys, foreign, session::Client};
 use crate::{
     App, Error, Result,
     extract::{Auth, Reach},
@@ -174,6 +174,9 @@ async fn reach(app: &App, claims: &Claims, standing: &Standing, now: Timestamp) 
 /// not answer ends nothing.
 pub async fn stands(app: &App, auth: &Auth) -> bool {
     let now = app.now();
+    if let Reach::Asking { key } = auth.reach {
+        return api_keys::stands(app, key).await;
+    }
     match db::sessions::standing(&app.db, auth.session).await {
         Ok(Some(session)) => {
             session.revoked_at.is_none()

@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub mod access;
 pub mod admin;
 mod adopt;
+pub mod api_keys;
 pub mod apple;
 mod apple_notifications;
 pub mod audit;
@@ -95,6 +96,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(export::routes())
         .merge(logout::routes())
         .merge(sessions::routes())
+        .merge(api_keys::routes())
         .merge(factors::routes())
         .merge(passkeys::routes())
         .merge(settings::routes())

@@ -40,8 +40,8 @@ pub fn require_second_factor(app: &App, auth: &Auth) -> Result<()> {
 /// Refuses an admin who looks as the user: whatever they prove, it is not that they are the user.
 pub fn in_person(auth: &Auth) -> Result<()> {
     match auth.reach {
-        Reach::Looking { .. } => Err(Error::Forbidden),
-        _ => Ok(()),
+        Reach::Looking { .. } | Reach::Asking { .. } => Err(Error::Forbidden),
+        Reach::Full | Reach::ChoosingPassword => Ok(()),
     }
 }
 

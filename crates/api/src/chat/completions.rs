@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     App, Error, Result,
-    extract::{self, Auth, Json},
+    extract::{self, Asker, Json},
     idempotency::{self, Keyed, Retries, Seen},
     limit::Action,
 };
@@ -54,7 +54,11 @@ const PASSED_ON: [&str; 19] = [
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = Value,
     params(("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key gets the same answer and costs nothing")),
     responses((status = 200, description = "A chat completion, or chunks of it as server-sent events", content((Value = "application/json"), (String = "text/event-stream")))))]
-async fn completions(State(app): State<App>, auth: Auth, request: Request) -> Result<Response> {
+async fn completions(
+    State(app): State<App>,
+    Asker(auth): Asker,
+    request: Request,
+) -> Result<Response> {
     let headers = request.headers().clone();
     if !extract::is_json(&headers) {
         return Err(Error::UnsupportedMediaType);

@@ -2,7 +2,7 @@ use super::{ask, assistants, generations::request_stop};
 use crate::{
     App, Error, Result,
     error::Invalid,
-    extract::{self, Auth, Json, List, Page, Path, Query, Time},
+    extract::{self, Asker, Auth, Json, List, Page, Path, Query, Time},
 };
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ struct Which {
 #[utoipa::path(get, path = "/api/conversations", tag = "chat", params(Which, Page), responses((status = 200, body = List<Conversation>)))]
 async fn list(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Query(which): Query<Which>,
     Query(page): Query<Page>,
 ) -> Result<Json<List<Conversation>>> {
@@ -131,7 +131,7 @@ struct NewConversation {
 #[utoipa::path(post, path = "/api/conversations", tag = "chat", request_body = Option<NewConversation>, responses((status = 201, body = Conversation)))]
 async fn create(
     state: State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     request: axum::extract::Request,
 ) -> Result<(StatusCode, Json<Conversation>)> {
     let new: NewConversation = extract::json_or_default(request, &state).await?;
@@ -151,7 +151,10 @@ async fn create(
     db::conversations::create(&mut tx, id, auth.user, title, assistant, None, state.now()).await?;
     tx.commit().await?;
 
-    Ok((StatusCode::CREATED, show(state, auth, Path(id)).await?))
+    Ok((
+        StatusCode::CREATED,
+        show(state, Asker(auth), Path(id)).await?,
+    ))
 }
 
 fn is_title(title: &str) -> bool {
@@ -162,7 +165,7 @@ fn is_title(title: &str) -> bool {
 #[utoipa::path(get, path = "/api/conversations/{id}", tag = "chat", params(("id" = Uuid, Path)), responses((status = 200, body = Conversation), (status = 404)))]
 async fn show(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
 ) -> Result<Json<Conversation>> {
     let row = db::conversations::of_user(&app.db, auth.user, id)
@@ -190,7 +193,7 @@ struct ConversationUpdate {
 #[utoipa::path(patch, path = "/api/conversations/{id}", tag = "chat", params(("id" = Uuid, Path)), request_body = ConversationUpdate, responses((status = 200, body = Conversation), (status = 404), (status = 409, description = "It was changed in the meantime")))]
 async fn update(
     state: State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
     Json(update): Json<ConversationUpdate>,
 ) -> Result<Json<Conversation>> {
@@ -240,12 +243,16 @@ async fn update(
     }
     tx.commit().await?;
 
-    show(state, auth, Path(id)).await
+    show(state, Asker(auth), Path(id)).await
 }
 
 /// Delete a conversation with everything in it. An answer that is being made is stopped, and settled.
 #[utoipa::path(delete, path = "/api/conversations/{id}", tag = "chat", params(("id" = Uuid, Path)), responses((status = 204), (status = 404)))]
-async fn delete(State(app): State<App>, auth: Auth, Path(id): Path<Uuid>) -> Result<StatusCode> {
+async fn delete(
+    State(app): State<App>,
+    Asker(auth): Asker,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode> {
     let found = db::conversations::of_user(&app.db, auth.user, id).await?;
     found.ok_or(Error::NotFound)?;
     let newest = db::generations::newest(&app.db, id).await?;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     App, Error, Result,
-    extract::{Auth, Json, List, Page, Path, Query, Time},
+    extract::{Asker, Auth, Json, List, Page, Path, Query, Time},
 };
 use axum::{
     extract::State,
@@ -84,7 +84,7 @@ struct Which {
 #[utoipa::path(get, path = "/api/generations", tag = "chat", params(Which, Page), responses((status = 200, body = List<Generation>)))]
 async fn list(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Query(which): Query<Which>,
     Query(page): Query<Page>,
 ) -> Result<Json<List<Generation>>> {
@@ -98,7 +98,7 @@ async fn list(
 #[utoipa::path(get, path = "/api/generations/{id}", tag = "chat", params(("id" = Uuid, Path)), responses((status = 200, body = Generation), (status = 404)))]
 async fn show(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
 ) -> Result<Json<Generation>> {
     Ok(Json(of_user(&app, &auth, id).await?.into()))
@@ -145,7 +145,7 @@ struct EventOf {
     responses((status = 200, description = "Server-sent events; with `wait`, JSON", content((String = "text/event-stream"), (Events = "application/json"))), (status = 204, description = "Nothing more"), (status = 404)))]
 async fn events(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
     Query(from): Query<Place>,
     headers: HeaderMap,
@@ -210,7 +210,11 @@ pub fn event_id(id: &str) -> Option<(Uuid, u64)> {
 /// Stop an answer, wherever it is made. What was said stays, and is paid for. One that is over is not
 /// changed by it.
 #[utoipa::path(post, path = "/api/generations/{id}/stop", tag = "chat", params(("id" = Uuid, Path)), responses((status = 200, description = "It is over, or was", body = Generation), (status = 202, description = "Whoever makes it is told", body = Generation), (status = 404)))]
-async fn stop(State(app): State<App>, auth: Auth, Path(id): Path<Uuid>) -> Result<Response> {
+async fn stop(
+    State(app): State<App>,
+    Asker(auth): Asker,
+    Path(id): Path<Uuid>,
+) -> Result<Response> {
     let row = of_user(&app, &auth, id).await?;
     request_stop(&app, &row).await?;
     let row = of_user(&app, &auth, id).await?;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     App, Error, Result,
     error::Invalid,
-    extract::{self, Auth, Json, List, Page, Path, Query, Time},
+    extract::{self, Asker, Auth, Json, List, Page, Path, Query, Time},
     idempotency::{self, Keyed, Retries, Seen},
     limit::Action,
 };
@@ -85,7 +85,7 @@ impl From<db::conversations::Message> for Message {
 #[utoipa::path(get, path = "/api/conversations/{id}/messages", tag = "chat", params(("id" = Uuid, Path), Page), responses((status = 200, body = List<Message>), (status = 404)))]
 async fn list(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
     Query(page): Query<Page>,
 ) -> Result<Json<List<Message>>> {
@@ -188,7 +188,7 @@ pub fn answer(head: &Head, text: &str, reason: &str, usage: llm::Usage) -> Value
     responses((status = 200, description = "The answer, or server-sent events", content((Answer = "application/json"), (String = "text/event-stream"))), (status = 202, description = "It is being made"), (status = 404)))]
 async fn send(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path(id): Path<Uuid>,
     request: Request,
 ) -> Result<Response> {
@@ -253,7 +253,7 @@ async fn send(
     responses((status = 200, description = "The answer, or server-sent events", content((Answer = "application/json"), (String = "text/event-stream"))), (status = 202, description = "It is being made"), (status = 404)))]
 async fn regenerate(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Path((id, message)): Path<(Uuid, Uuid)>,
     request: Request,
 ) -> Result<Response> {

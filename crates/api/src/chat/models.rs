@@ -2,7 +2,7 @@ use super::assistants;
 use crate::{
     App, Result,
     billing::entitlements,
-    extract::{Auth, Json},
+    extract::{Asker, Json},
 };
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The models of the user's plan, in OpenAI's shape.
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Value)))]
-async fn openai_models(State(app): State<App>, auth: Auth) -> Result<Json<Value>> {
+async fn openai_models(State(app): State<App>, Asker(auth): Asker) -> Result<Json<Value>> {
     let plan = entitlements::plan_of(&app, auth.user).await?;
     let models = plan
         .models
@@ -30,7 +30,7 @@ async fn openai_models(State(app): State<App>, auth: Auth) -> Result<Json<Value>
 
 /// The models of the user's plan.
 #[utoipa::path(get, path = "/api/models", tag = "chat", responses((status = 200, body = Value)))]
-async fn models(State(app): State<App>, auth: Auth) -> Result<Json<Value>> {
+async fn models(State(app): State<App>, Asker(auth): Asker) -> Result<Json<Value>> {
     let plan = entitlements::plan_of(&app, auth.user).await?;
     let default = &app.config.chat.llm_model;
     let models = plan
@@ -42,7 +42,7 @@ async fn models(State(app): State<App>, auth: Auth) -> Result<Json<Value>> {
 
 /// Who can be asked.
 #[utoipa::path(get, path = "/api/assistants", tag = "chat", responses((status = 200, body = Value)))]
-async fn list_assistants(State(app): State<App>, _auth: Auth) -> Json<Value> {
+async fn list_assistants(State(app): State<App>, _asker: Asker) -> Json<Value> {
     let all = app.assistants.iter().map(|(id, assistant)| json!({"id": id, "title": assistant.title, "default": id == assistants::DEFAULT}));
     Json(json!({"data": all.collect::<Vec<_>>()}))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     App, Error, Result,
-    extract::{self, Auth, Json},
+    extract::{self, Asker, Auth, Json},
     idempotency::{self, Keyed, Retries, Seen},
     limit::Action,
 };
@@ -97,7 +97,7 @@ struct ChatUsage {
 #[utoipa::path(post, path = "/api/chat", tag = "chat", request_body = Either,
     params(("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key gets the same answer and costs nothing")),
     responses((status = 200, description = "The answer, or server-sent events", content((ChatAnswer = "application/json"), (String = "text/event-stream")))))]
-async fn chat(State(app): State<App>, auth: Auth, request: Request) -> Result<Response> {
+async fn chat(State(app): State<App>, Asker(auth): Asker, request: Request) -> Result<Response> {
     let headers = request.headers().clone();
     if !extract::is_json(&headers) {
         return Err(Error::UnsupportedMediaType);

@@ -1,6 +1,6 @@
 use crate::{
     App, Error, Result,
-    extract::{Auth, Json},
+    extract::{Asker, Json},
 };
 use axum::extract::State;
 use serde_json::{Map, Value};
@@ -25,7 +25,7 @@ pub async fn of(app: &App, user: Uuid) -> Result<Map<String, Value>> {
 
 /// What assistants may know of the user.
 #[utoipa::path(get, path = "/api/profile", tag = "chat", responses((status = 200, body = Object)))]
-async fn show(State(app): State<App>, auth: Auth) -> Result<Json<Map<String, Value>>> {
+async fn show(State(app): State<App>, Asker(auth): Asker) -> Result<Json<Map<String, Value>>> {
     Ok(Json(of(&app, auth.user).await?))
 }
 
@@ -34,7 +34,7 @@ async fn show(State(app): State<App>, auth: Auth) -> Result<Json<Map<String, Val
 #[utoipa::path(put, path = "/api/profile", tag = "chat", request_body = Object, responses((status = 200, body = Object)))]
 async fn put(
     State(app): State<App>,
-    auth: Auth,
+    Asker(auth): Asker,
     Json(profile): Json<Map<String, Value>>,
 ) -> Result<Json<Map<String, Value>>> {
     let data = Value::Object(profile);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     App, Error, Result,
     error::Invalid,
-    extract::{self, Auth, Json, Path},
+    extract::{self, Asker, Auth, Json, Path},
     idempotency::{Keyed, Retries, Seen},
     limit::Action,
 };
@@ -303,7 +303,11 @@ async fn running(app: &App, auth: &Auth, id: &str) -> Result<Option<db::generati
 /// Resume a chat in the AI SDK's way: the answer that is being made, from its beginning. 204 when none
 /// is, also in a chat that there is not.
 #[utoipa::path(get, path = "/api/chat/{id}/stream", tag = "chat", params(("id" = String, Path, description = "The chat's id, ours or the client's")), responses((status = 200, description = "The AI SDK's UI message stream", body = String, content_type = "text/event-stream"), (status = 204, description = "No answer is being made")))]
-async fn resume(State(app): State<App>, auth: Auth, Path(id): Path<String>) -> Result<Response> {
+async fn resume(
+    State(app): State<App>,
+    Asker(auth): Asker,
+    Path(id): Path<String>,
+) -> Result<Response> {
     let Some(row) = running(&app, &auth, &id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -320,7 +324,11 @@ struct Stopped {
 
 /// Stop the answer that is being made in a chat, wherever it is made.
 #[utoipa::path(post, path = "/api/chat/{id}/stop", tag = "chat", params(("id" = String, Path, description = "The chat's id, ours or the client's")), responses((status = 200, body = Stopped)))]
-async fn stop(State(app): State<App>, auth: Auth, Path(id): Path<String>) -> Result<Json<Stopped>> {
+async fn stop(
+    State(app): State<App>,
+    Asker(auth): Asker,
+    Path(id): Path<String>,
+) -> Result<Json<Stopped>> {
     let row = running(&app, &auth, &id).await?;
     if let Some(row) = &row {
         request_stop(&app, row).await?;

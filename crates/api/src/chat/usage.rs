@@ -2,7 +2,7 @@ use super::{quota::Period, subject};
 use crate::{
     App, Result,
     billing::entitlements,
-    extract::{Auth, Json, Time},
+    extract::{Asker, Json, Time},
 };
 use axum::extract::State;
 use serde::Serialize;
@@ -37,7 +37,7 @@ struct Metric {
 
 /// What the user has used of their plan in this period.
 #[utoipa::path(get, path = "/api/usage", tag = "chat", responses((status = 200, body = Usage)))]
-async fn usage(State(app): State<App>, auth: Auth) -> Result<Json<Usage>> {
+async fn usage(State(app): State<App>, Asker(auth): Asker) -> Result<Json<Usage>> {
     let period = Period::of(app.now());
     let plan = entitlements::plan_of(&app, auth.user).await?;
     let windows = db::usage::windows(&app.db, &subject(&auth), period.start).await?;

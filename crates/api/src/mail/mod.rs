@@ -172,6 +172,10 @@ pub enum Mail {
     PasskeyRemoved {
         to: String,
     },
+    /// A program can ask in their name now.
+    ApiKeyMade {
+        to: String,
+    },
     /// A provider can sign them in from now on.
     IdentityLinked {
         to: String,

@@ -1,6 +1,7 @@
 //! What an archive of a user's data holds. Secrets are in none of it: neither hashes nor keys.
 use super::archive::Archive;
 use crate::auth::{
+    api_keys::KeyBody,
     history::Event,
     session::{FactorBody, IdentityBody, UserBody},
 };
@@ -18,6 +19,7 @@ identities.json     the providers you sign in with
 sessions.json       where you are and were signed in
 factors.json        second factors, without their secrets
 passkeys.json       passkeys, without their keys
+api_keys.json       personal API keys, without their secrets
 profile.json        what assistants may know about you
 audit.json          what was decided about your account
 conversations.json  your conversations
@@ -69,7 +71,11 @@ async fn account(db: &Db, user: User, archive: &mut Archive) -> anyhow::Result<(
             "created_at": p.created_at, "last_used_at": p.last_used_at,
         })
     });
-    archive.list("passkeys.json", passkeys).await
+    archive.list("passkeys.json", passkeys).await?;
+    let keys = db::api_keys::of_user(db, id).await?;
+    archive
+        .list("api_keys.json", keys.into_iter().map(KeyBody::from))
+        .await
 }
 
 async fn sessions(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         "/api/admin/users/{other}/impersonate",
         r#"{"reason": "a ticket"}"#,
     ),
+    ("post", "/api/keys", r#"{"name": "a script"}"#),
     (
         "delete",
         "/auth/v1/admin/users/{other}/factors/{their_factor}",
@@ -90,6 +91,8 @@ const HARMLESS: &[(&str, &str)] = &[
     ("get", "/api/admin/users/{}/sessions"),
     ("delete", "/api/admin/users/{}/sessions/{}"),
     ("post", "/api/admin/users/{}/unban"),
+    ("get", "/api/keys"),
+    ("delete", "/api/keys/{}"),
     ("get", "/auth/v1/admin/audit"),
     ("get", "/auth/v1/admin/users"),
     ("get", "/auth/v1/admin/users/{}"),
@@ -123,7 +126,9 @@ fn every_route_of_accounts_is_dangerous_or_harmless() {
     let openapi: Value = serde_json::from_str(&docs::json()).unwrap();
     let mut described = BTreeSet::new();
     for (route, methods) in openapi["paths"].as_object().unwrap() {
-        let of_accounts = route.starts_with("/auth/") || route.starts_with("/api/admin/");
+        let of_accounts = ["/auth/", "/api/admin/", "/api/keys"]
+            .iter()
+            .any(|part| route.starts_with(part));
         for (method, operation) in methods.as_object().unwrap() {
             if of_accounts && operation.get("security").is_none() {
                 described.insert((method.clone(), bare(route)));
@@ -239,6 +244,7 @@ async fn standing(test: &Test) -> Vec<i64> {
         "identities",
         "mfa_factors",
         "webauthn_credentials",
+        "api_keys",
         "sessions",
         "webauthn_challenges",
         "one_time_tokens",

@@ -281,6 +281,38 @@ const DECISIONS: &[Decision] = &[
         ("identity_unlinked", NO),
     ),
     (
+        "an API key",
+        Ada,
+        "POST",
+        "/api/keys",
+        r#"{"name": "a script"}"#,
+        ("api_key_created", OK),
+    ),
+    (
+        "an API key in an old session",
+        Old,
+        "POST",
+        "/api/keys",
+        r#"{"name": "a script"}"#,
+        ("api_key_created", NO),
+    ),
+    (
+        "an API key that goes",
+        Ada,
+        "DELETE",
+        "/api/keys/{api_key}",
+        "{}",
+        ("api_key_deleted", OK),
+    ),
+    (
+        "an API key of nobody's",
+        Ada,
+        "DELETE",
+        "/api/keys/0190a8c0-0000-7000-8000-000000000000",
+        "{}",
+        ("api_key_deleted", NO),
+    ),
+    (
         "a passkey in an old session",
         Old,
         "POST",
@@ -501,6 +533,8 @@ impl Stage {
         let challenge = test.post(&ada.token, &path, json!({})).await.json();
         things.push(("{challenge}", challenge["id"].as_str().unwrap().to_owned()));
         things.push(("{merge_token}", test.merge_token().await));
+        let api_key = test.api_key(&ada, json!({"name": "another"})).await;
+        things.push(("{api_key}", api_key["id"].as_str().unwrap().to_owned()));
         let mut key = authenticator::Authenticator::new("localhost", "http://localhost:8080");
         things.push(("{passkey}", test.with_passkey(&admin, &mut key).await));
         let user = test.get(&ada.token, USER).await.json();

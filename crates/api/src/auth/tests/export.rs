@@ -9,6 +9,7 @@ const EXPORT: &str = "/auth/v1/user/export";
 
 /// The file that says what a table has of a user; `None`, and why nothing is to be told.
 const TABLES: &[(&str, Result<&str, &str>)] = &[
+    ("api_keys", Ok("api_keys.json")),
     ("audit_origins", Ok("audit.json")),
     ("auth_codes", Err("seconds old, and hashed")),
     ("billing_customers", Ok("customers.json")),
@@ -113,6 +114,18 @@ pub(super) async fn fill(test: &Test, person: &Person) {
         will_renew: true,
     };
     let mut tx = test.app.db.begin().await.unwrap();
+    db::api_keys::create(
+        &mut tx,
+        Uuid::now_v7(),
+        id,
+        "a script",
+        id.as_bytes(),
+        "pl_01234",
+        None,
+        now,
+    )
+    .await
+    .unwrap();
     db::passkeys::create(&mut tx, passkey, now).await.unwrap();
     billing::link_customer(&mut tx, "stripe", "test", &customer, id, now)
         .await

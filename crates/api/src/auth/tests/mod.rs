@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod access;
 mod admin;
+mod api_keys;
 mod apple;
 mod authenticator;
 mod bootstrap;
