@@ -243,6 +243,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         mail::SEND => mail::send(app, job).await,
         auth::apple::REVOKE => auth::apple::revoke(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
+        chat::titles::KIND => chat::titles::run(app, job).await,
         auth::chain::KIND => auth::chain::seal(app).await,
         PURGE => purge(app).await,
         #[cfg(test)]

@@ -105,6 +105,17 @@ sql! {
          on conflict (generation_id) do nothing"
     }
 
+    /// Writes what the house asked a model for. `false` when it is written.
+    pub fn charge_nobody(
+        tx: &mut Tx, id: Uuid, provider: &str, model: &str, input_tokens: i64, output_tokens: i64, cost_microusd: i64,
+        usage_source: &str, now: Timestamp,
+    ) -> bool {
+        "insert into usage_ledger (generation_id, provider, model, input_tokens, output_tokens, cost_microusd,
+                                   usage_source, created_at)
+         values ($id, $provider, $model, $input_tokens, $output_tokens, $cost_microusd, $usage_source, $now)
+         on conflict (generation_id) do nothing"
+    }
+
     /// What a user's generations since `since` cost.
     pub fn spent(db: &Db, user: Uuid, since: Timestamp) -> Spent {
         "select cast(coalesce(sum(input_tokens), 0) as bigint) as input_tokens,

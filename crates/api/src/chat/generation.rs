@@ -7,7 +7,7 @@ use super::{
     quota::{self, Reservation},
     relay,
     stream::{Event, Log, Reader},
-    subject,
+    subject, titles,
 };
 use crate::{
     App, Error, Result,
@@ -409,6 +409,7 @@ pub async fn close(
         )
         .await?;
     }
+    titles::plan(app, tx, generation, ended).await?;
     let subject = format!("user:{}", generation.user_id);
     let tokens = usage.input + usage.output;
     quota::settle(

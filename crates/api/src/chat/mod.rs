@@ -27,6 +27,7 @@ pub mod stream;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod titles;
 mod ui;
 mod usage;
 pub mod watch;
@@ -80,6 +81,10 @@ pub struct Config {
     /// How many of the last messages the model is shown.
     #[arg(long, default_value_t = 10)]
     pub chat_history_limit: usize,
+
+    /// The model gives a conversation its title after the first answer, at the cost of the house.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub chat_titles: bool,
 }
 
 impl Config {

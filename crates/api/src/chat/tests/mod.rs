@@ -21,6 +21,7 @@ mod providers;
 mod questions;
 mod quota;
 mod resuming;
+mod titles;
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";
