@@ -6,6 +6,7 @@ use super::{
     llm::{By, Failure, Said, Usage},
     quota::{self, Reservation},
     relay,
+    scrub::Scrub,
     stream::{Event, Log, Reader},
     subject, titles,
 };
@@ -230,7 +231,26 @@ impl Producer {
         self.app.streams.close(&self.log);
     }
 
-    async fn produce(&mut self, request: Map<String, Value>, since: Instant) -> End {
+    async fn produce(&mut self, mut request: Map<String, Value>, since: Instant) -> End {
+        let scrubs = self.app.config.chat.pii_scrub;
+        let mut scrub = scrubs.then(|| Scrub::of(&mut request)).unwrap_or_default();
+        let end = self.listen(request, &mut scrub, since).await;
+        let fits = scrub
+            .rest()
+            .is_none_or(|rest| self.log.push(Event::Delta(rest)));
+        match fits {
+            true => end,
+            false => End::Finished("length".into()),
+        }
+    }
+
+    /// Asks the provider, and hears it to the end.
+    async fn listen(
+        &mut self,
+        request: Map<String, Value>,
+        scrub: &mut Scrub,
+        since: Instant,
+    ) -> End {
         let mut said = match self.app.llm.ask(request, self.user).await {
             Ok(said) => said,
             Err(failure) => return End::Failed(failure),
@@ -242,8 +262,10 @@ impl Producer {
         let mut kept = Instant::now();
         while let Some(next) = said.next().await {
             match next {
-                Ok(Said::Delta(delta)) => {
-                    if !self.log.push(Event::Delta(delta)) {
+                Ok(Said::Delta(mut delta)) => {
+                    scrub.reveal(&mut delta);
+                    // All of it may be held back for a moment.
+                    if !delta.is_empty() && !self.log.push(Event::Delta(delta)) {
                         return End::Finished("length".into());
                     }
                 }

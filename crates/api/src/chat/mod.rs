@@ -22,6 +22,7 @@ mod plain;
 mod profile;
 mod quota;
 pub mod relay;
+mod scrub;
 mod sse;
 pub mod stream;
 pub mod sweep;
@@ -85,6 +86,10 @@ pub struct Config {
     /// The model gives a conversation its title after the first answer, at the cost of the house.
     #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
     pub chat_titles: bool,
+
+    /// What tells who somebody is (e-mail addresses, phone numbers, card numbers, IBANs) is not shown to the provider: it is asked about [EMAIL_1], and what that stands for is put back in the answer.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "off")]
+    pub pii_scrub: bool,
 }
 
 impl Config {

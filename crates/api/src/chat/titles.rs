@@ -4,6 +4,7 @@ use super::{
     Config, ask,
     generation::Ended,
     llm::{By, Said, Usage, estimate_tokens},
+    scrub::Scrub,
 };
 use crate::App;
 use anyhow::Context;
@@ -90,7 +91,9 @@ struct Answer {
 }
 
 async fn ask_model(app: &App, opening: &Opening) -> anyhow::Result<Answer> {
-    let request = request(&app.config.chat, opening);
+    let mut request = request(&app.config.chat, opening);
+    let scrubs = app.config.chat.pii_scrub;
+    let mut scrub = scrubs.then(|| Scrub::of(&mut request)).unwrap_or_default();
     let mut said = app.llm.ask(request, Uuid::nil()).await;
     let said = said
         .as_mut()
@@ -98,7 +101,8 @@ async fn ask_model(app: &App, opening: &Opening) -> anyhow::Result<Answer> {
     let (mut text, mut usage, mut finished) = (String::new(), None, false);
     while let Some(next) = said.next().await {
         match next {
-            Ok(Said::Delta(delta)) => {
+            Ok(Said::Delta(mut delta)) => {
+                scrub.reveal(&mut delta);
                 text += delta
                     .get("content")
                     .and_then(Value::as_str)

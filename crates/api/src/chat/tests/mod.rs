@@ -21,6 +21,7 @@ mod providers;
 mod questions;
 mod quota;
 mod resuming;
+mod scrub;
 mod titles;
 
 const ADA: &str = "ada@example.com";
