@@ -40,7 +40,9 @@ pub fn description() -> OpenApi {
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("The access_token of a session"))
+        .description(Some(
+            "The access_token of a session; on routes of chat also a personal API key",
+        ))
         .build();
     let cookie = "The same in a browser that signed in with X-Session-Transport: cookie; over plain http without the __Host-";
     let cookie = ApiKeyValue::with_description("__Host-plinth-access", cookie);

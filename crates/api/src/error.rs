@@ -170,6 +170,8 @@ pub enum Error {
     LlmUnavailable { retry_after: Duration },
     #[error("The language model refused this request: {0}")]
     LlmRefused(String),
+    #[error("The question was not passed on: it was judged to be harmful.")]
+    ContentFlagged,
     #[error("The language model took too long. Try again.")]
     LlmTimeout,
 
@@ -573,6 +575,12 @@ impl Error {
                 "llm_refused",
                 "Request refused by the language model",
             ),
+            (Self::ContentFlagged, OpenAi) => Kind(
+                S::BAD_REQUEST,
+                "content_policy_violation",
+                "Content flagged",
+            ),
+            (Self::ContentFlagged, _) => Kind(S::BAD_REQUEST, "content_flagged", "Content flagged"),
             (Self::LlmTimeout, _) => {
                 Kind(S::GATEWAY_TIMEOUT, "llm_timeout", "Language model timeout")
             }

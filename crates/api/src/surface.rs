@@ -157,6 +157,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/metrics", Secret(403)),
     ("post", "/stripe-webhook", Secret(400)),
     ("post", "/v1/chat/completions", User),
+    ("post", "/v1/embeddings", User),
     ("get", "/v1/models", User),
     ("post", "/webhooks/revenuecat", Secret(401)),
     ("post", "/webhooks/stripe", Secret(400)),

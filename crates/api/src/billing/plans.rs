@@ -17,6 +17,9 @@ pub struct Plan {
     /// Tokens a period; 0 is no limit.
     pub tokens: u32,
     pub models: Vec<String>,
+    /// Models that turn texts into vectors.
+    #[serde(default)]
+    pub embeddings: Vec<String>,
 }
 
 /// What a model costs, in micro-dollars for a million tokens.
@@ -68,7 +71,7 @@ impl Plans {
         let mut file: File = toml::from_str(include_str!("../../plans.toml"))?;
         ensure!(!file.plan.is_empty(), "there has to be a plan for everyone");
         for plan in &file.plan {
-            for model in &plan.models {
+            for model in plan.models.iter().chain(&plan.embeddings) {
                 file.model
                     .get(model)
                     .with_context(|| format!("{model} of the plan {} has no price", plan.name))?;
@@ -138,10 +141,29 @@ impl Plans {
 
     /// Whether the plan may use the model, and whether anyone may.
     pub fn allows(&self, plan: &Plan, model: &str) -> ModelAccess {
+        self.access(&plan.models, |plan| &plan.models, model)
+    }
+
+    /// The same of models that turn texts into vectors.
+    pub fn allows_embedding(&self, plan: &Plan, model: &str) -> ModelAccess {
+        self.access(&plan.embeddings, |plan| &plan.embeddings, model)
+    }
+
+    fn access(
+        &self,
+        own: &[String],
+        of: impl Fn(&Plan) -> &Vec<String>,
+        model: &str,
+    ) -> ModelAccess {
         let simulated = self.simulated_models && model.starts_with("sim");
-        if simulated || plan.models.iter().any(|allowed| allowed == model) {
+        let known = || {
+            self.plans
+                .iter()
+                .any(|plan| of(plan).iter().any(|m| m == model))
+        };
+        if simulated || own.iter().any(|allowed| allowed == model) {
             ModelAccess::Allowed
-        } else if self.prices.contains_key(model) {
+        } else if known() {
             ModelAccess::NotInPlan
         } else {
             ModelAccess::Unknown

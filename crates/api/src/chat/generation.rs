@@ -4,6 +4,7 @@ use super::{
     LEASE,
     answer::Answer,
     llm::{By, Failure, Said, Usage},
+    moderation,
     quota::{self, Reservation},
     relay,
     scrub::Scrub,
@@ -94,6 +95,7 @@ pub async fn start(
         ModelAccess::NotInPlan => return Err(Error::ModelNotInPlan { model: asked.model }),
         ModelAccess::Unknown => return Err(Error::ModelNotFound { model: asked.model }),
     }
+    moderation::check(app, auth.user, &asked.request).await?;
     let (id, now) = (Uuid::now_v7(), app.now());
     let mut tx = app.db.begin().await?;
     if let Some(keyed) = &asked.keyed {

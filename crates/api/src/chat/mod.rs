@@ -12,12 +12,14 @@ mod ask;
 pub mod assistants;
 mod completions;
 mod conversations;
+mod embeddings;
 mod encode;
 mod generation;
 mod generations;
 pub mod llm;
 mod messages;
 mod models;
+mod moderation;
 mod plain;
 mod profile;
 mod quota;
@@ -45,6 +47,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(plain::routes())
         .merge(completions::routes())
         .merge(models::routes())
+        .merge(embeddings::routes())
         .merge(conversations::routes())
         .merge(messages::routes())
         .merge(ui::routes())
@@ -90,6 +93,18 @@ pub struct Config {
     /// What tells who somebody is (e-mail addresses, phone numbers, card numbers, IBANs) is not shown to the provider: it is asked about [EMAIL_1], and what that stands for is put back in the answer.
     #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "off")]
     pub pii_scrub: bool,
+
+    /// Who judges what users say before it is stored or answered: openai, by OpenAI's moderations. What is flagged is refused.
+    #[arg(long, value_enum, default_value = "off")]
+    pub moderation: moderation::Moderator,
+
+    /// The model that judges.
+    #[arg(long, default_value = "omni-moderation-latest")]
+    pub moderation_model: String,
+
+    /// While the moderator cannot be had, what nobody judged is refused (closed), or answered (open).
+    #[arg(long, value_enum, default_value = "closed")]
+    pub moderation_unavailable: moderation::Unjudged,
 }
 
 impl Config {

@@ -19,10 +19,10 @@ pub fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Value)))]
 async fn openai_models(State(app): State<App>, Asker(auth): Asker) -> Result<Json<Value>> {
     let plan = entitlements::plan_of(&app, auth.user).await?;
-    let models = plan
-        .models
-        .iter()
-        .map(|model| json!({"id": model, "object": "model", "created": 0, "owned_by": "plinth"}));
+    let models =
+        plan.models.iter().chain(&plan.embeddings).map(
+            |model| json!({"id": model, "object": "model", "created": 0, "owned_by": "plinth"}),
+        );
     Ok(Json(
         json!({"object": "list", "data": models.collect::<Vec<_>>()}),
     ))

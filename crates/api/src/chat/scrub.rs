@@ -111,19 +111,24 @@ const MEMBERS: [&str; 3] = ["content", "reasoning_content", "refusal"];
 impl Scrub {
     /// Hides what OpenAI's `messages` say, whoever says it: an answer of before repeats what was put back.
     pub fn of(request: &mut Map<String, Value>) -> Self {
-        let mut scrub = Self::default();
         let messages = request.get_mut("messages").and_then(Value::as_array_mut);
         let mut texts = vec![];
         for message in messages.into_iter().flatten() {
             collect(message, &mut texts);
         }
+        Self::hiding(&mut texts)
+    }
+
+    /// Hides what texts say of which nothing is put back, or all by the same names.
+    pub fn hiding(texts: &mut [&mut String]) -> Self {
+        let mut scrub = Self::default();
         scrub.said = texts
             .iter()
             .map(|text| text.as_str())
             .collect::<Vec<_>>()
             .join("\n");
         for text in texts {
-            *text = scrub.hide(text);
+            **text = scrub.hide(text);
         }
         scrub.said = String::new();
         scrub

@@ -112,16 +112,16 @@ both_engines! {
             json!([usage["plan"], usage["messages"]["limit"], usage["messages"]["remaining"], models])
         };
         let ask = async || shop.post(&shop.ann.token, "/v1/chat/completions", json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]})).await;
-        assert_eq!(seen().await, json!(["free", 100, 100, ["gpt-4o-mini"]]));
+        assert_eq!(seen().await, json!(["free", 100, 100, ["gpt-4o-mini", "text-embedding-3-small"]]));
         assert_eq!(ask().await.refusal(), (403, "model_not_in_plan".into()));
 
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
-        assert_eq!(seen().await, json!(["pro", 20_000, 20_000, ["gpt-4o-mini", "gpt-4o"]]));
+        assert_eq!(seen().await, json!(["pro", 20_000, 20_000, ["gpt-4o-mini", "gpt-4o", "text-embedding-3-small"]]));
         assert_eq!(ask().await.status, 200);
 
         shop.later(Duration::from_secs(60));
         shop.told(&shop.event("customer.subscription.deleted", |_| {})).await;
-        assert_eq!(seen().await, json!(["free", 100, 99, ["gpt-4o-mini"]]));
+        assert_eq!(seen().await, json!(["free", 100, 99, ["gpt-4o-mini", "text-embedding-3-small"]]));
         assert_eq!(ask().await.refusal(), (403, "model_not_in_plan".into()));
     }
 }

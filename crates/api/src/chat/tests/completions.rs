@@ -246,7 +246,8 @@ both_engines! {
 
         let (openai, native) = (test.get(&ada.token, "/v1/models").await.json(), test.get(&ada.token, "/api/models").await.json());
 
-        assert_eq!(openai, json!({"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "plinth"}]}));
+        assert_eq!(openai, json!({"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "plinth"},
+            {"id": "text-embedding-3-small", "object": "model", "created": 0, "owned_by": "plinth"}]}));
         assert_eq!(native, json!({"data": [{"id": "gpt-4o-mini", "default": true}]}));
         assert_eq!(test.get("", "/v1/models").await.refusal(), (401, "invalid_api_key".into()));
     }
