@@ -261,29 +261,43 @@ impl Producer {
         metrics::histogram!("llm_time_to_first_token_seconds")
             .record(since.elapsed().as_secs_f64());
         let mut finish = None;
-        let mut kept = Instant::now();
-        while let Some(next) = said.next().await {
-            match next {
-                Ok(Said::Delta(mut delta)) => {
-                    scrub.reveal(&mut delta);
-                    // All of it may be held back for a moment.
-                    if !delta.is_empty() && !self.log.push(Event::Delta(delta)) {
-                        return End::Finished("length".into());
-                    }
-                }
-                Ok(Said::Usage(usage)) => self.usage = Some(usage),
-                Ok(Said::Finish(reason)) => finish = Some(reason),
-                // A stream that broke after it said why it finished has finished.
-                Err(_) if finish.is_some() => break,
-                Err(failure) => return End::Failed(failure),
-            }
+        let (mut kept, mut unkept) = (Instant::now(), false);
+        loop {
             let rhythm = match self.log.is_followed() {
                 true => FOLLOWED_CHECKPOINT,
                 false => CHECKPOINT,
             };
-            if kept.elapsed() >= rhythm {
-                // A database that is away for a moment does not end the answer.
-                let _ = self.checkpoint().await;
+            let next = tokio::select! {
+                biased;
+                next = said.next() => next,
+                // What was said before a pause is not to wait for its end.
+                () = tokio::time::sleep_until((kept + rhythm).into()), if unkept => {
+                    // A database that is away for a moment does not end the answer.
+                    unkept = self.checkpoint().await.is_err();
+                    kept = Instant::now();
+                    continue;
+                }
+            };
+            match next {
+                None => break,
+                Some(Ok(Said::Delta(mut delta))) => {
+                    scrub.reveal(&mut delta);
+                    // All of it may be held back for a moment.
+                    if !delta.is_empty() {
+                        if !self.log.push(Event::Delta(delta)) {
+                            return End::Finished("length".into());
+                        }
+                        unkept = true;
+                    }
+                }
+                Some(Ok(Said::Usage(usage))) => self.usage = Some(usage),
+                Some(Ok(Said::Finish(reason))) => finish = Some(reason),
+                // A stream that broke after it said why it finished has finished.
+                Some(Err(_)) if finish.is_some() => break,
+                Some(Err(failure)) => return End::Failed(failure),
+            }
+            if unkept && kept.elapsed() >= rhythm {
+                unkept = self.checkpoint().await.is_err();
                 kept = Instant::now();
             }
         }
