@@ -1,6 +1,6 @@
 //! OpenAI's encoding: chat completions whole, and in chunks.
 //! <https://platform.openai.com/docs/api-reference/chat/streaming>
-use super::{Heard, Listener, NOTHING, native::usage_body};
+use super::{Heard, Listener, NOTHING, native::usage_body, words};
 use crate::{
     Error,
     chat::{
@@ -104,7 +104,7 @@ pub fn chunks(
                     }
                     Event::Error(error) => failure(error),
                 },
-                Heard::SignedOut => error("session_ended", &Error::SessionEnded),
+                Heard::SignedOut => error("session_ended", &Error::SessionEnded.to_string()),
                 Heard::Reconnect => failure(&Failure::Draining),
             };
             Some((text, hearing))
@@ -156,12 +156,12 @@ impl Had {
 
 /// What makes every OpenAI SDK throw in the middle of a stream.
 fn failure(failure: &Failure) -> String {
-    error(failure.code(), &Error::from(failure.clone()))
+    error(failure.code(), &words(failure))
 }
 
-fn error(code: &str, error: &Error) -> String {
+fn error(code: &str, words: &str) -> String {
     format!(
         "data: {}\n\n",
-        json!({"error": {"message": error.to_string(), "type": "server_error", "param": null, "code": code}})
+        json!({"error": {"message": words, "type": "server_error", "param": null, "code": code}})
     )
 }

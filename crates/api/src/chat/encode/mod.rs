@@ -1,6 +1,9 @@
 //! Encodings of one log: our own events, OpenAI's chunks, the AI SDK's parts.
-use super::stream::{Event, Reader};
-use crate::{App, auth::access, extract::Auth};
+use super::{
+    llm::Failure,
+    stream::{Event, Reader},
+};
+use crate::{App, Error, auth::access, extract::Auth};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -16,6 +19,16 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const RECONNECT: Duration = Duration::from_secs(14 * 60);
 /// What clients of every encoding skip.
 pub const NOTHING: &str = ": heartbeat\n\n";
+
+/// Why there is no more of an answer, in words for whoever asked.
+fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::Truncated | Failure::Draining | Failure::Interrupted => {
+            "The answer was cut off. Try again.".into()
+        }
+        failure => Error::from(failure.clone()).to_string(),
+    }
+}
 
 /// What a client is to hear next.
 pub enum Heard {

@@ -1,6 +1,6 @@
 //! Our own events: `start`, `delta`, `reasoning`, `tool_call`, `snapshot`, then one `finish`, `error` or
 //! `reconnect`. Their ids are `{generation}.{seq}`, from which a client goes on.
-use super::{Heard, Listener, NOTHING};
+use super::{Heard, Listener, NOTHING, words};
 use crate::{
     Error,
     chat::{
@@ -46,7 +46,7 @@ pub fn event(head: &Head, event: &Event) -> (&'static str, Value) {
 fn error(failure: &Failure) -> Value {
     json!({
         "code": failure.code(),
-        "message": Error::from(failure.clone()).to_string(),
+        "message": words(failure),
         "retryable": failure.is_retryable(),
     })
 }

@@ -3,7 +3,7 @@
 //!
 //! A part of an unknown type ends the client's stream, so nothing is said but what versions 6 and 7
 //! both know; that we are still there is said by comments.
-use super::{Heard, Listener, NOTHING, completion::Had, native::usage_body};
+use super::{Heard, Listener, NOTHING, completion::Had, native::usage_body, words};
 use crate::{
     Error,
     chat::{generation::Head, stream::Event},
@@ -42,7 +42,7 @@ pub fn parts(head: Head, listener: Listener) -> impl Stream<Item = String> + Sen
         let (text, over) = match listener.next().await? {
             Heard::Nothing => (NOTHING.into(), false),
             Heard::Event(_, event) => (parts.of(&event), event.is_last()),
-            Heard::SignedOut => (parts.error(&Error::SessionEnded), true),
+            Heard::SignedOut => (parts.error(&Error::SessionEnded.to_string()), true),
             // Without a last part it is not over: the client comes back for it.
             Heard::Reconnect => return None,
         };
@@ -82,9 +82,7 @@ impl Parts {
                 None => String::new(),
             },
             Event::Finish { reason, .. } if reason == "truncated" => {
-                let text = self.end()
-                    + &line(&json!({"type": "error", "errorText": "The answer was cut off."}));
-                text + "data: [DONE]\n\n"
+                self.error("The answer was cut off.")
             }
             Event::Finish { reason, usage } => {
                 let finish = json!({"type": "finish", "finishReason": reason_of(reason), "messageMetadata": {"usage": usage_body(*usage), "finishReason": reason}});
@@ -92,7 +90,7 @@ impl Parts {
                 text += &line(&json!({"type": "finish-step"}));
                 text + &line(&finish) + "data: [DONE]\n\n"
             }
-            Event::Error(failure) => self.error(&Error::from(failure.clone())),
+            Event::Error(failure) => self.error(&words(failure)),
         }
     }
 
@@ -192,8 +190,8 @@ impl Parts {
         text
     }
 
-    fn error(&mut self, error: &Error) -> String {
-        let text = self.end() + &line(&json!({"type": "error", "errorText": error.to_string()}));
+    fn error(&mut self, words: &str) -> String {
+        let text = self.end() + &line(&json!({"type": "error", "errorText": words}));
         text + "data: [DONE]\n\n"
     }
 }
