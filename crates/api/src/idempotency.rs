@@ -110,7 +110,7 @@ impl Keyed {
     }
 
     /// A retry joins what it retries: an answer that is being made though its client is gone, or that
-    /// was made and reached nobody.
+    /// was made and did not arrive.
     async fn look_by_likeness(self, app: &App, said: bool) -> Result<Seen> {
         let like = self.known(app).await?.and_then(|known| known.generation_id);
         let Some(id) = like else {
@@ -123,10 +123,13 @@ impl Keyed {
         let unheard = here.as_ref().is_some_and(|log| log.listeners() == 0);
         let joins = match row.finished_at {
             None => said || unheard,
-            // Its words are at hand, and an end that is worth hearing.
+            // Its words are at hand, and an end that is worth hearing. Who was there at the end may not
+            // have got the answer all the same: a client that counts its retries says that it did not.
             Some(_) => {
                 let kept = here.is_some() || row.message_id.is_some();
-                !row.delivered && kept && row.error_code.is_none()
+                let reason = row.finish_reason.as_deref().unwrap_or_default();
+                let wanted = !row.delivered || said && self.form.holds(reason);
+                wanted && kept && row.error_code.is_none()
             }
         };
         if !joins {

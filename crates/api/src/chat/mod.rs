@@ -155,7 +155,7 @@ pub enum Form {
 
 impl Form {
     /// Whether an answer that ended so is one. Cut off, it is a failure to OpenAI's clients, who retry.
-    fn holds(self, reason: &str) -> bool {
+    pub fn holds(self, reason: &str) -> bool {
         self != Self::Completion || reason != "truncated"
     }
 
