@@ -1,39 +1,12 @@
 // Sessions in cookies, over TLS, in a browser that decides by itself what it keeps and sends along.
 import assert from "node:assert/strict";
-import { request as ask } from "node:http";
-import { createServer } from "node:https";
 import { after, test } from "node:test";
 import { launch } from "./browser/chromium.mjs";
-import { selfSigned } from "./certificate.mjs";
+import { front } from "./browser/front.mjs";
 import { serve } from "./server.mjs";
 import { address, password } from "./supabase.mjs";
 
-const blank = '<!doctype html><html lang="en"><title>A page</title>';
-
-/** What ends TLS in front of a server, and has a page of its own. */
-function front() {
-  const behind = {};
-  const server = createServer(selfSigned(), (request, response) => {
-    if (request.url === "/page") {
-      response.writeHead(200, { "content-type": "text/html" });
-      return response.end(blank);
-    }
-    const { method, url: path, headers } = request;
-    const passed = ask(`${behind.url}${path}`, { method, headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    });
-    request.pipe(passed);
-  });
-  server.listen(0, "localhost");
-  return { server, behind };
-}
-
-const { server: tls, behind } = front();
-await new Promise((resolve) => tls.once("listening", resolve));
-const { port } = tls.address();
-const [ours, foreign] = [`https://localhost:${port}`, `https://127.0.0.1:${port}`];
-Object.assign(behind, await serve({ PUBLIC_URL: ours }));
+const { server: tls, ours, foreign } = await front((url) => serve({ PUBLIC_URL: url }));
 const browser = await launch();
 after(async () => {
   await browser.close();

@@ -122,6 +122,34 @@ test('a schema is kept to', async () => {
   assert.ok(['good', 'bad'].includes(JSON.parse(answer.choices[0].message.content).mood));
 });
 
+test("the SDK's own loop of tools comes to its end, streamed and not", async () => {
+  for (const stream of [false, true]) {
+    const asked = [];
+    const run = async ({ city }) => {
+      asked.push(city);
+      return '18 degrees';
+    };
+    const tools = [{ type: 'function', function: { ...weather.function, description: 'The weather.', parse: JSON.parse, function: run } }];
+
+    const runner = openai.chat.completions.runTools({ model, stream, messages: [{ role: 'user', content: 'Use weather for Paris.' }], tools });
+
+    assert.match(await runner.finalContent(), /18 degrees/);
+    assert.deepEqual(asked.map((city) => typeof city), ['string']);
+    assert.deepEqual(runner.messages.map(({ role }) => role), ['user', 'assistant', 'tool', 'assistant']);
+  }
+});
+
+test("the SDK's own reading of a schema finds what it asked for", async () => {
+  const schema = { type: 'object', properties: { mood: { type: 'string', enum: ['good', 'bad'] } }, required: ['mood'], additionalProperties: false };
+  const response_format = { type: 'json_schema', json_schema: { name: 'mood', strict: true, schema } };
+
+  const answer = await openai.chat.completions.parse({ model, messages, response_format });
+  const streamed = await openai.chat.completions.stream({ model, messages, response_format }).finalChatCompletion();
+
+  assert.ok(['good', 'bad'].includes(answer.choices[0].message.parsed.mood));
+  assert.deepEqual(JSON.parse(streamed.choices[0].message.content), answer.choices[0].message.parsed);
+});
+
 test('the models of the plan are listed', async () => {
   const models = await all(await openai.models.list());
 

@@ -2,11 +2,14 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
+const endings = [];
+process.on("exit", (code) => endings.forEach((end) => end(code)));
 // Who is told to stop takes its servers along.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
@@ -21,31 +24,41 @@ export async function serve(configuration = {}) {
   const binary = process.env.PLINTH;
   assert.ok(binary, "PLINTH names the binary, PLINTH_URL a server that runs; tests/clients/run knows");
   const home = mkdtempSync(join(tmpdir(), "clients-"));
-  const log = join(home, "log");
-  const output = openSync(log, "a");
   const { kept, forget } = "DATABASE_URL" in configuration ? { kept: {}, forget() {} } : storage(home);
-  const server = spawn(binary, {
-    cwd: home,
-    env: { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...kept, ...configuration },
-    stdio: ["ignore", output, output],
-  });
-  server.unref();
-  process.on("exit", (code) => {
+  const env = { HOST: "127.0.0.1", PORT: "0", RATE_LIMITS: "off", LOG_FORMAT: "json", ...kept, ...configuration };
+  const logs = [];
+  let server;
+  endings.push((code) => {
     server.kill("SIGKILL");
-    if (code !== 0) process.stderr.write(troubles(readFileSync(log, "utf8")));
+    if (code !== 0) process.stderr.write(logs.map((log) => troubles(readFileSync(log, "utf8"))).join(""));
     forget();
     rmSync(home, { recursive: true, force: true });
   });
+  const said = (pattern) => readFileSync(logs.at(-1), "utf8").match(pattern)?.[1];
+  const port = () => said(/"Plinth serves".*"port":(\d+)/);
 
-  const said = (pattern) => readFileSync(log, "utf8").match(pattern)?.[1];
-  await until("the server is ready", async () => {
-    assert.equal(server.exitCode, null, `the server ended:\n${readFileSync(log)}`);
-    const port = said(/"Plinth serves".*"port":(\d+)/);
-    return port && (await fetch(`http://127.0.0.1:${port}/health/ready`).catch(() => null))?.ok;
-  });
-  const url = `http://127.0.0.1:${said(/"Plinth serves".*"port":(\d+)/)}`;
+  const begin = async () => {
+    logs.push(join(home, `log-${logs.length}`));
+    const output = openSync(logs.at(-1), "a");
+    server = spawn(binary, { cwd: home, env, stdio: ["ignore", output, output] });
+    closeSync(output);
+    server.unref();
+    await until("the server is ready", async () => {
+      assert.equal(server.exitCode, null, `the server ended:\n${readFileSync(logs.at(-1))}`);
+      return port() && (await fetch(`http://127.0.0.1:${port()}/health/ready`).catch(() => null))?.ok;
+    });
+  };
+  await begin();
+  env.PORT = port();
   const world = said(/Simulated world +(http:\S+?)\/?\n/);
-  return { url, world, mails: mailbox(world), said, kept };
+  /** Ends the process: SIGTERM lets it drain, SIGKILL is a crash. */
+  const end = async (signal) => {
+    const ended = once(server, "exit");
+    server.ref();
+    server.kill(signal);
+    await ended;
+  };
+  return { url: `http://127.0.0.1:${env.PORT}`, world, mails: mailbox(world), said, kept, end, begin };
 }
 
 /** What a log says beside what is usual. */

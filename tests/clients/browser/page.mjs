@@ -1,4 +1,4 @@
-// The page of app.jsx, bundled for a server and served at an origin of its own.
+// Pages, bundled for a server and served at an origin of their own.
 import { build } from "esbuild";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
@@ -16,13 +16,14 @@ export async function origin() {
   return { url: `http://localhost:${server.address().port}`, pages };
 }
 
-/** Puts the page there, for this server. */
-export async function put({ pages }, server) {
+/** Puts a page there, for this server; what it imports may have another name here. */
+export async function put({ pages }, server, name = "app", alias = {}) {
   const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL("app.jsx", import.meta.url))],
+    entryPoints: [fileURLToPath(new URL(`${name}.jsx`, import.meta.url))],
     bundle: true,
     write: false,
     jsx: "automatic",
+    alias,
     define: { SERVER: JSON.stringify(server), "process.env.NODE_ENV": '"production"' },
   });
   const html = '<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>App</title><div id="page"></div><script src="/app.js"></script></html>';
