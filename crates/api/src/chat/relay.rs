@@ -254,25 +254,33 @@ async fn look(app: &App, log: &Log, alone: bool) -> Result<()> {
         db::generations::follow(&mut tx, generation.id, app.now() + FOLLOWED).await?;
         tx.commit().await?;
     }
-    // Also where Redis answers: it may never have had the events, or lost them.
-    if let Some((answer, seq)) = kept(app, &generation).await? {
+    // Also where Redis answers: it may never have had the events, or lost them. One that was settled in
+    // the meantime counts its last event with what was said: the next look brings it to its end.
+    if let Some((answer, seq)) =
+        kept_while(app, &generation, |status| status == "streaming").await?
+    {
         log.catch_up(answer, seq);
     }
     Ok(())
 }
 
-/// What is on disk of an answer, and the number of the event it reaches to.
-async fn kept(app: &App, generation: &Generation) -> Result<Option<(Answer, u64)>> {
+/// What is on disk of an answer that is so, and the number of the event it reaches to.
+async fn kept_while(
+    app: &App,
+    generation: &Generation,
+    is: impl Fn(&str) -> bool,
+) -> Result<Option<(Answer, u64)>> {
     let Some(message) = generation.message_id else {
         return Ok(None);
     };
     let message = db::conversations::message(&app.db, message).await?;
+    let message = message.filter(|message| is(&message.status));
     Ok(message.map(|message| (Answer::of_text(message.content), message.seq.max(0) as u64)))
 }
 
 /// Gives a log what it has not heard of a settled answer, and its end.
 async fn bring_to_end(app: &App, generation: &Generation, log: &Log) -> Result<()> {
-    let (answer, last) = kept(app, generation)
+    let (answer, last) = kept_while(app, generation, |_| true)
         .await?
         .unwrap_or_else(|| (Answer::default(), log.seq() + 1));
     log.catch_up(answer, last.saturating_sub(1));

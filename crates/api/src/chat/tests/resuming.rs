@@ -198,6 +198,24 @@ both_engines! {
         assert_eq!((test.llm().count(), test.counted(&ada).await[0]), (2, 2));
     }
 
+    async fn inv_8_a_counted_retry_gets_the_answer_that_was_lost_on_its_way(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(ADA).await;
+        let first = test.complete(&ada, question("Hello")).await.json();
+        test.settled().await;
+
+        let again = request(Method::POST, &ada.token, COMPLETIONS)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-stainless-retry-count", "1")
+            .body(Body::from(question("Hello").to_string()))
+            .unwrap();
+        let second = test.send(again).await.json();
+        test.settled().await;
+
+        assert_eq!((&second["id"], &second["choices"]), (&first["id"], &first["choices"]));
+        assert_eq!((test.llm().count(), test.counted(&ada).await[0]), (1, 1));
+    }
+
     async fn inv_9_a_client_that_repeats_itself_when_no_answer_came_gets_one_and_pays_once(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up(ADA).await;
@@ -241,4 +259,28 @@ both_engines! {
         assert_eq!(polled["data"][0], json!({"seq": 2, "event": "delta", "data": {"text": " two"}}));
         assert_eq!(polled["data"][1]["event"], "finish");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_one_instance_and_what_another_left_is_settled_at_the_next_start() {
+    let test = Test::new(Engine::Sqlite).await;
+    let ada = test.sign_up(ADA).await;
+    test.llm().script([words(["Half"], [Step::Hang])]);
+    let body = json!({"message": "Hello", "stream": true});
+    let mut response = test.open(&ada, CHAT, body).await;
+    read_to(response.body_mut(), "Half").await;
+    let next = test.beside(&[]).await;
+
+    watch::take_over(&test.app).await.unwrap();
+    assert_eq!(
+        test.last_generation(&ada).await["state"],
+        "running",
+        "its own it keeps"
+    );
+    watch::take_over(&next.app).await.unwrap();
+
+    assert_eq!(next.last_generation(&ada).await["state"], "failed");
+    assert_eq!(next.under_way().await, 0);
+    test.app.streams.stop_all();
+    test.settled().await;
 }
