@@ -235,7 +235,10 @@ impl Producer {
 
     async fn produce(&mut self, mut request: Map<String, Value>, since: Instant) -> End {
         let scrubs = self.app.config.chat.pii_scrub;
-        let mut scrub = scrubs.then(|| Scrub::of(&mut request)).unwrap_or_default();
+        let mut scrub = match scrubs {
+            true => Scrub::of(&mut request),
+            false => Scrub::default(),
+        };
         let end = self.listen(request, &mut scrub, since).await;
         let fits = scrub
             .rest()

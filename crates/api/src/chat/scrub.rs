@@ -71,7 +71,7 @@ fn is_card(text: &str) -> bool {
             },
         )
         .sum();
-    (13..=19).contains(&digits.len()) && sum % 10 == 0
+    (13..=19).contains(&digits.len()) && sum.is_multiple_of(10)
 }
 
 /// ISO 7064, MOD 97-10: letters count from 10, the first four characters stand last.
@@ -121,12 +121,11 @@ impl Scrub {
 
     /// Hides what texts say of which nothing is put back, or all by the same names.
     pub fn hiding(texts: &mut [&mut String]) -> Self {
-        let mut scrub = Self::default();
-        scrub.said = texts
-            .iter()
-            .map(|text| text.as_str())
-            .collect::<Vec<_>>()
-            .join("\n");
+        let said: Vec<_> = texts.iter().map(|text| text.as_str()).collect();
+        let mut scrub = Self {
+            said: said.join("\n"),
+            ..Self::default()
+        };
         for text in texts {
             **text = scrub.hide(text);
         }

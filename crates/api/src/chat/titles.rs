@@ -46,7 +46,7 @@ pub async fn plan(
         return Ok(());
     };
     let opening = db::conversations::opened_by(tx, answer).await?;
-    let Some(opening) = opening.filter(|opening| has_first_words(opening)) else {
+    let Some(opening) = opening.filter(has_first_words) else {
         return Ok(());
     };
     let key = format!("{KIND}:{}", opening.conversation_id);
@@ -93,7 +93,10 @@ struct Answer {
 async fn ask_model(app: &App, opening: &Opening) -> anyhow::Result<Answer> {
     let mut request = request(&app.config.chat, opening);
     let scrubs = app.config.chat.pii_scrub;
-    let mut scrub = scrubs.then(|| Scrub::of(&mut request)).unwrap_or_default();
+    let mut scrub = match scrubs {
+        true => Scrub::of(&mut request),
+        false => Scrub::default(),
+    };
     let mut said = app.llm.ask(request, Uuid::nil()).await;
     let said = said
         .as_mut()
