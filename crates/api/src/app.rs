@@ -85,6 +85,9 @@ impl App {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let plans = Plans::load(&config.billing, &config.chat).context("plans.toml")?;
+        crate::chat::prices::keep(&db, plans.prices(), clock.now())
+            .await
+            .context("writing down the models' prices")?;
         let keys = Keys::load(&db, &config, clock.now())
             .await
             .context("loading the signing keys")?;

@@ -157,9 +157,12 @@ pub enum Error {
     RateLimited { retry_after: Duration },
     #[error("For security purposes, you can only request this after {} seconds.", .retry_after.as_secs().max(1))]
     MailRateLimited { retry_after: Duration },
-    #[error("The plan's {what} for this period are used up. They start anew at {resets_at}.")]
+    #[error("What the plan allows in {what}{} for this period is used up. It starts anew at {resets_at}.", with_model(.model.as_deref()))]
     QuotaExceeded {
+        /// `messages`, `tokens` or `cost`.
         what: &'static str,
+        /// Where one model alone is limited.
+        model: Option<String>,
         resets_at: Timestamp,
     },
     #[error("The model {model} is not part of the plan.")]
@@ -168,6 +171,8 @@ pub enum Error {
     ModelNotFound { model: String },
     #[error("The language model cannot answer just now. Try again.")]
     LlmUnavailable { retry_after: Duration },
+    #[error("The language model is switched off just now.")]
+    LlmSwitchedOff { retry_after: Duration },
     #[error("The language model refused this request: {0}")]
     LlmRefused(String),
     #[error("The question was not passed on: it was judged to be harmful.")]
@@ -236,6 +241,10 @@ impl Weakness {
             }
         }
     }
+}
+
+fn with_model(model: Option<&str>) -> String {
+    model.map_or_else(String::new, |model| format!(" of {model}"))
 }
 
 fn summary(invalid: &[Invalid]) -> String {
@@ -565,7 +574,7 @@ impl Error {
             (Self::ModelNotFound { .. }, _) => {
                 Kind(S::NOT_FOUND, "model_not_found", "Model not found")
             }
-            (Self::LlmUnavailable { .. }, _) => Kind(
+            (Self::LlmUnavailable { .. } | Self::LlmSwitchedOff { .. }, _) => Kind(
                 S::SERVICE_UNAVAILABLE,
                 "llm_unavailable",
                 "Language model unavailable",
@@ -632,7 +641,8 @@ impl Error {
             | Self::MailRateLimited { retry_after }
             | Self::FactorLocked { retry_after }
             | Self::RecoveryCodesLocked { retry_after }
-            | Self::LlmUnavailable { retry_after } => Some(*retry_after),
+            | Self::LlmUnavailable { retry_after }
+            | Self::LlmSwitchedOff { retry_after } => Some(*retry_after),
             Self::DatabaseUnavailable
             | Self::Busy
             | Self::ProviderUnavailable
@@ -646,7 +656,7 @@ impl Error {
     fn worth_retrying(&self) -> bool {
         match self {
             Self::RateLimited { .. } | Self::MailRateLimited { .. } | Self::RequestTimeout => true,
-            Self::WebhookNotConfigured => false,
+            Self::WebhookNotConfigured | Self::LlmSwitchedOff { .. } => false,
             _ => self.status(Dialect::OpenAi).is_server_error(),
         }
     }
@@ -741,8 +751,13 @@ fn problem(
             body["provider"] = json!(provider);
             body["email"] = json!(email);
         }
-        Error::QuotaExceeded { what, resets_at } => {
+        Error::QuotaExceeded {
+            what,
+            model,
+            resets_at,
+        } => {
             body["quota"] = json!(what);
+            body["model"] = json!(model);
             body["resets_at"] = json!(resets_at);
         }
         _ => {}

@@ -43,6 +43,9 @@ use Caller::{Admin, Anyone, Secret, User};
 const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/.well-known/jwks.json", Anyone),
     ("get", "/api/admin/audit", Admin),
+    ("get", "/api/admin/llm", Admin),
+    ("put", "/api/admin/llm", Admin),
+    ("get", "/api/admin/usage", Admin),
     ("get", "/api/admin/users", Admin),
     ("get", "/api/admin/users/{id}", Admin),
     ("post", "/api/admin/users/{id}/ban", Admin),

@@ -13,6 +13,13 @@ row! {
         pub owner: String,
         pub window_start: Timestamp,
         pub reserved_tokens: i64,
+        pub reserved_microusd: i64,
+        /// What its tokens cost; `None` where nobody knows.
+        pub price_id: Option<Uuid>,
+        /// Whether it was set aside in the user's window of its model as well,
+        pub in_model_window: bool,
+        /// and in everyone's budgets.
+        pub in_budget: bool,
         pub prompt_tokens: i64,
         pub lease_until: Timestamp,
         pub finished_at: Option<Timestamp>,
@@ -46,12 +53,14 @@ sql! {
     /// Opens one under a lease. From here on the provider may be asked, and may cost money.
     pub fn create(
         tx: &mut Tx, id: Uuid, user: Uuid, conversation: Option<Uuid>, message: Option<Uuid>, model: &str, owner: &str,
-        lease_until: Timestamp, window_start: Timestamp, reserved_tokens: i64, prompt_tokens: i64, now: Timestamp,
+        lease_until: Timestamp, window_start: Timestamp, reserved_tokens: i64, reserved_microusd: i64, price: Option<Uuid>,
+        in_model_window: bool, in_budget: bool, prompt_tokens: i64, now: Timestamp,
     ) {
         "insert into generations (id, user_id, conversation_id, message_id, model, owner, lease_until, window_start,
-                                  reserved_tokens, prompt_tokens, created_at)
+                                  reserved_tokens, reserved_microusd, price_id, in_model_window, in_budget,
+                                  prompt_tokens, created_at)
          values ($id, $user, $conversation, $message, $model, $owner, $lease_until, $window_start,
-                 $reserved_tokens, $prompt_tokens, $now)"
+                 $reserved_tokens, $reserved_microusd, $price, $in_model_window, $in_budget, $prompt_tokens, $now)"
     }
 
     /// Keeps the leases of everything that this owner makes, and says what that is: what is not among

@@ -52,6 +52,7 @@ pub mod muted_addresses;
 pub mod oauth_flows;
 pub mod one_time_tokens;
 pub mod passkeys;
+pub mod prices;
 pub mod profiles;
 pub mod recovery_codes;
 pub mod seen_tokens;

@@ -87,10 +87,18 @@ sql! {
     }
 
     fn add_windows(tx: &mut Tx, from: &str, to: &str) {
-        "insert into quota_windows (subject, metric, window_start, used, reserved)
-         select $to, metric, window_start, used, reserved from quota_windows where subject = $from
-         on conflict (subject, metric, window_start) do update
-         set used = quota_windows.used + excluded.used, reserved = quota_windows.reserved + excluded.reserved"
+        "insert into quota_windows (subject, model, window_start, messages_used, messages_reserved, tokens_used,
+                                    tokens_reserved, cost_used, cost_reserved)
+         select $to, model, window_start, messages_used, messages_reserved, tokens_used, tokens_reserved, cost_used,
+                cost_reserved
+         from quota_windows where subject = $from
+         on conflict (subject, model, window_start) do update set
+             messages_used = quota_windows.messages_used + excluded.messages_used,
+             messages_reserved = quota_windows.messages_reserved + excluded.messages_reserved,
+             tokens_used = quota_windows.tokens_used + excluded.tokens_used,
+             tokens_reserved = quota_windows.tokens_reserved + excluded.tokens_reserved,
+             cost_used = quota_windows.cost_used + excluded.cost_used,
+             cost_reserved = quota_windows.cost_reserved + excluded.cost_reserved"
     }
 
     fn remember(tx: &mut Tx, id: Uuid, user: Uuid, now: Timestamp) {

@@ -245,8 +245,14 @@ both_engines! {
     async fn a_quota_holds_exactly_under_concurrency(db: Db) {
         let tasks: Vec<_> = (0..50).map(|_| { let db = db.clone(); tokio::spawn(async move {
             let mut tx = db.begin().await.unwrap();
-            let ok = usage::reserve(&mut tx, "user:1", "tokens", now(), 10, 205).await.unwrap();
-            if ok { usage::settle(&mut tx, "user:1", "tokens", now(), 10, 10).await.unwrap(); }
+            usage::open(&mut tx, "user:1", "", now(), usage::Amount::default()).await.unwrap();
+            let window = usage::held(&mut tx, "user:1", "", now()).await.unwrap().unwrap();
+            let amount = usage::Amount { tokens: 10, ..Default::default() };
+            let ok = window.used().tokens + window.reserved().tokens + 10 <= 205;
+            if ok {
+                usage::reserve(&mut tx, "user:1", "", now(), amount).await.unwrap();
+                usage::settle(&mut tx, "user:1", "", now(), amount, amount).await.unwrap();
+            }
             tx.commit().await.unwrap();
             ok
         }) }).collect();
@@ -254,14 +260,14 @@ both_engines! {
         for task in tasks { admitted += task.await.unwrap() as u32; }
         assert_eq!(admitted, 20);
         let windows = usage::windows(&db, "user:1", now()).await.unwrap();
-        assert_eq!((windows[0].used, windows[0].reserved), (200, 0));
+        assert_eq!((windows[0].tokens_used, windows[0].tokens_reserved), (200, 0));
     }
 
     async fn a_generation_is_finished_and_charged_once(db: Db) {
         let user = someone(&db).await;
         let (id, later) = (Uuid::now_v7(), now() + Duration::from_secs(30));
         let mut tx = db.begin().await.unwrap();
-        generations::create(&mut tx, id, user.id, None, None, "m", "w", later, now(), 10, 5, now()).await.unwrap();
+        generations::create(&mut tx, id, user.id, None, None, "m", "w", later, now(), 10, 0, None, false, false, 5, now()).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(generations::expired(&db, now(), 10).await.unwrap(), vec![]);
         assert_eq!(generations::expired(&db, later + Duration::from_secs(1), 10).await.unwrap().len(), 1);
@@ -269,8 +275,8 @@ both_engines! {
         let mut tx = db.begin().await.unwrap();
         assert!(generations::finish(&mut tx, id, "stop", None, true, now()).await.unwrap().is_some());
         assert!(generations::finish(&mut tx, id, "stop", None, true, now()).await.unwrap().is_none());
-        assert!(usage::charge(&mut tx, id, user.id, "openai", "m", 5, 7, 3, "provider", now()).await.unwrap());
-        assert!(!usage::charge(&mut tx, id, user.id, "openai", "m", 5, 7, 3, "provider", now()).await.unwrap());
+        assert!(usage::charge(&mut tx, id, Some(user.id), "openai", "m", None, 5, 0, 7, 0, 3, "provider", now()).await.unwrap());
+        assert!(!usage::charge(&mut tx, id, Some(user.id), "openai", "m", None, 5, 0, 7, 0, 3, "provider", now()).await.unwrap());
         tx.commit().await.unwrap();
         let spent = usage::spent(&db, user.id, now()).await.unwrap();
         assert_eq!((spent.input_tokens, spent.output_tokens, spent.cost_microusd), (5, 7, 3));

@@ -16,10 +16,47 @@ pub struct Plan {
     pub messages: u32,
     /// Tokens a period; 0 is no limit.
     pub tokens: u32,
+    /// Micro-dollars a period; 0 is no limit.
+    #[serde(default)]
+    pub cost: u32,
     pub models: Vec<String>,
     /// Models that turn texts into vectors.
     #[serde(default)]
     pub embeddings: Vec<String>,
+    /// Limits on single models besides.
+    #[serde(default)]
+    limit: HashMap<String, Limits>,
+}
+
+/// What may be used in a period; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub messages: u32,
+    pub tokens: u32,
+    /// Micro-dollars.
+    pub cost: u32,
+}
+
+impl Plan {
+    /// On everything together.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            messages: self.messages,
+            tokens: self.tokens,
+            cost: self.cost,
+        }
+    }
+
+    /// On this model besides, if it is limited.
+    pub fn limits_of(&self, model: &str) -> Option<Limits> {
+        self.limit.get(model).copied()
+    }
+
+    /// The models that are limited besides.
+    pub fn limited(&self) -> impl Iterator<Item = &str> {
+        self.limit.keys().map(String::as_str)
+    }
 }
 
 /// What a model costs, in micro-dollars for a million tokens.
@@ -27,6 +64,8 @@ pub struct Plan {
 #[serde(deny_unknown_fields)]
 pub struct Price {
     pub input: u32,
+    /// Of input that the provider had at hand; absent, as any other.
+    cached: Option<u32>,
     pub output: u32,
     /// Tokens that question and answer may have together.
     #[serde(default = "usual_window")]
@@ -38,11 +77,8 @@ fn usual_window() -> u32 {
 }
 
 impl Price {
-    /// Micro-dollars, rounded up: integers all the way, and never free for being small.
-    pub fn of(self, input_tokens: i64, output_tokens: i64) -> i64 {
-        let millionths = i128::from(input_tokens) * i128::from(self.input)
-            + i128::from(output_tokens) * i128::from(self.output);
-        ((millionths + 999_999) / 1_000_000) as i64
+    pub fn cached(self) -> u32 {
+        self.cached.unwrap_or(self.input)
     }
 }
 
@@ -70,8 +106,15 @@ impl Plans {
     pub fn load(config: &Config, chat: &chat::Config) -> anyhow::Result<Self> {
         let mut file: File = toml::from_str(include_str!("../../plans.toml"))?;
         ensure!(!file.plan.is_empty(), "there has to be a plan for everyone");
+        for (model, price) in &file.model {
+            ensure!(
+                price.cached() <= price.input,
+                "cached input of {model} costs more than other input"
+            );
+        }
         for plan in &file.plan {
-            for model in plan.models.iter().chain(&plan.embeddings) {
+            let models = plan.models.iter().chain(&plan.embeddings);
+            for model in models.chain(plan.limit.keys()) {
                 file.model
                     .get(model)
                     .with_context(|| format!("{model} of the plan {} has no price", plan.name))?;
@@ -180,9 +223,11 @@ impl Plans {
         known.unwrap_or_else(usual_window).into()
     }
 
-    /// What a model costs; a simulated one nothing.
-    pub fn price(&self, model: &str) -> Price {
-        self.prices.get(model).copied().unwrap_or_default()
+    /// What every model costs that is known here; a simulated one costs nothing.
+    pub fn prices(&self) -> impl Iterator<Item = (&str, Price)> {
+        self.prices
+            .iter()
+            .map(|(model, price)| (model.as_str(), *price))
     }
 }
 
@@ -196,27 +241,6 @@ pub enum ModelAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cost_is_in_integers_and_rounded_up() {
-        let price = Price {
-            input: 150_000,
-            output: 600_000,
-            window: 0,
-        };
-        assert_eq!(price.of(0, 0), 0);
-        assert_eq!(price.of(1, 0), 1);
-        assert_eq!(price.of(1_000_000, 1_000_000), 750_000);
-        assert_eq!(
-            Price {
-                input: u32::MAX,
-                output: u32::MAX,
-                window: 0,
-            }
-            .of(i64::from(u32::MAX), 0),
-            18_446_744_065_120
-        );
-    }
 
     #[test]
     fn the_default_model_is_part_of_every_plan() {

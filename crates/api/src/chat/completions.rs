@@ -3,7 +3,7 @@ use super::{
     encode::{Listener, completion},
     generation::{self, Asked},
     llm::{Failure, estimate_tokens},
-    sse,
+    rate_limits, sse,
     stream::StopOnDrop,
     subject,
 };
@@ -15,6 +15,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -87,29 +88,47 @@ async fn completions(
                 match generation::start(&app, &auth, asked, async |_| Ok(None)).await {
                     // Another took the key in the same moment.
                     Err(Error::IdempotencyInFlight) => continue,
-                    accepted => accepted?,
+                    Err(error) => return Ok(refused(&app, error)),
+                    Ok(accepted) => accepted,
                 }
             }
         };
     };
 
+    let left = accepted.left.map(|left| (left, app.now()));
+    let say = |mut response: Response| {
+        if let Some((left, now)) = left {
+            rate_limits::say(response.headers_mut(), left, now);
+        }
+        response
+    };
     let guard = cancels.then(|| StopOnDrop(accepted.reader.log().clone()));
     if streamed {
         let listener = Listener::new(&app, &auth, accepted.reader);
         let chunks = completion::chunks(accepted.head, listener, include_usage, guard);
-        return Ok(sse::response(chunks));
+        return Ok(say(sse::response(chunks)));
     }
-    let (answer, reason, usage) = accepted.whole().await?;
+    let (answer, reason, usage) = match accepted.whole().await {
+        Ok(whole) => whole,
+        Err(error) => return Ok(say(error.into_response())),
+    };
     if !Form::Completion.holds(&reason) {
-        return Err(Failure::Truncated.into());
+        return Ok(say(Error::from(Failure::Truncated).into_response()));
     }
-    Ok(Json(completion::completion(
-        &accepted.head,
-        &answer,
-        &reason,
-        usage,
-    ))
-    .into_response())
+    let whole = completion::completion(&accepted.head, &answer, &reason, usage);
+    Ok(say(Json(whole).into_response()))
+}
+
+/// A quota that is used up is said in headers as well.
+fn refused(app: &App, error: Error) -> Response {
+    let mut headers = HeaderMap::new();
+    if let Error::QuotaExceeded {
+        what, resets_at, ..
+    } = &error
+    {
+        rate_limits::say_none(&mut headers, what, *resets_at, app.now());
+    }
+    (headers, error).into_response()
 }
 
 fn asked(app: &App, given: Map<String, Value>, keyed: Option<Keyed>) -> Result<Asked> {

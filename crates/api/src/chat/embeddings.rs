@@ -125,7 +125,8 @@ fn texts(given: &mut Map<String, Value>) -> Result<Vec<&mut String>> {
 async fn open(app: &App, auth: &Auth, plan: &Plan, asked: &Asked) -> Result<Uuid> {
     let (id, now) = (Uuid::now_v7(), app.now());
     let mut tx = app.db.begin().await?;
-    let reserved = quota::reserve(app, &mut tx, &subject(auth), plan, asked.tokens, 0).await?;
+    let reserved =
+        quota::reserve(&mut tx, auth.user, plan, &asked.model, asked.tokens, 0, now).await?;
     db::generations::create(
         &mut tx,
         id,
@@ -137,7 +138,11 @@ async fn open(app: &App, auth: &Auth, plan: &Plan, asked: &Asked) -> Result<Uuid
         &format!("{}/embeddings", app.instance),
         now + app.llm.total() + SLACK,
         reserved.window_start,
-        reserved.tokens,
+        reserved.amount.tokens,
+        reserved.amount.microusd,
+        reserved.price,
+        reserved.in_model_window,
+        reserved.in_budget,
         asked.tokens,
         now,
     )
@@ -167,6 +172,10 @@ async fn make(app: App, user: Uuid, id: Uuid, request: Map<String, Value>) -> Re
             ..Usage::default()
         }),
         by: None,
+        was_asked: !matches!(
+            answer,
+            Err(Failure::Unavailable { .. } | Failure::Refused(_))
+        ),
         seq: 0,
     };
     let mut tx = app.db.begin().await?;

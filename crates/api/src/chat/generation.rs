@@ -4,12 +4,12 @@ use super::{
     LEASE,
     answer::Answer,
     llm::{By, Failure, Said, Usage},
-    moderation,
-    quota::{self, Reservation},
+    moderation, prices,
+    quota::{self, Left},
     relay,
     scrub::Scrub,
     stream::{Event, Log, Reader},
-    subject, titles,
+    titles,
 };
 use crate::{
     App, Error, Result,
@@ -17,7 +17,7 @@ use crate::{
     extract::Auth,
     idempotency::Keyed,
 };
-use db::{Timestamp, Tx, generations::Generation};
+use db::{Timestamp, Tx, generations::Generation, usage::Amount};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Map, Value};
 use std::{
@@ -35,6 +35,8 @@ const FOLLOWED_CHECKPOINT: Duration = Duration::from_millis(250);
 pub struct Accepted {
     pub head: Head,
     pub reader: Reader,
+    /// What its user may still ask for; `None` of one that was accepted before.
+    pub left: Option<Left>,
 }
 
 /// What is known of an answer before its first word.
@@ -103,19 +105,15 @@ pub async fn start(
     }
     let place = store(&mut tx).await?;
     let reservation = quota::reserve(
-        app,
         &mut tx,
-        &subject(auth),
+        auth.user,
         plan,
+        &asked.model,
         asked.prompt_text_tokens,
         asked.max_output,
+        now,
     )
     .await?;
-    let Reservation {
-        window_start,
-        tokens,
-        max_output,
-    } = reservation;
     db::generations::create(
         &mut tx,
         id,
@@ -125,8 +123,12 @@ pub async fn start(
         &asked.model,
         &app.instance,
         now + LEASE,
-        window_start,
-        tokens,
+        reservation.window_start,
+        reservation.amount.tokens,
+        reservation.amount.microusd,
+        reservation.price,
+        reservation.in_model_window,
+        reservation.in_budget,
         asked.prompt_text_tokens,
         now,
     )
@@ -136,7 +138,9 @@ pub async fn start(
     asked
         .request
         .insert("model".into(), asked.model.clone().into());
-    asked.request.insert("max_tokens".into(), max_output.into());
+    asked
+        .request
+        .insert("max_tokens".into(), reservation.max_output.into());
     let log = app.streams.open(id);
     if let Some(relay) = &app.streams.relay {
         app.tasks.spawn(relay.clone().carry(log.read_along()));
@@ -158,7 +162,11 @@ pub async fn start(
         created_at: now,
         place,
     };
-    Ok(Accepted { head, reader })
+    Ok(Accepted {
+        head,
+        reader,
+        left: Some(reservation.left),
+    })
 }
 
 /// One that was accepted before.
@@ -166,6 +174,7 @@ pub async fn join(app: &App, generation: &Generation) -> Result<Accepted> {
     Ok(Accepted {
         head: generation.into(),
         reader: relay::attach(app, generation, 0).await?,
+        left: None,
     })
 }
 
@@ -356,6 +365,7 @@ impl Producer {
             answer,
             usage: self.usage,
             by: self.by.clone(),
+            was_asked: was_asked(outcome),
             seq: said + 1,
         };
         let usage = close(&self.app, &mut tx, &generation, &ended).await?;
@@ -392,6 +402,15 @@ fn status(outcome: &Result<String, Failure>, answer: &Answer) -> &'static str {
     }
 }
 
+/// Whether the provider may have begun an answer of which nothing came. One that refused has not.
+fn was_asked(outcome: &Result<String, Failure>) -> bool {
+    use Failure::{Draining, Interrupted, Refused, TimedOut, Truncated, Unavailable};
+    match outcome {
+        Ok(_) | Err(TimedOut | Truncated | Draining | Interrupted) => true,
+        Err(Unavailable { .. } | Refused(_)) => false,
+    }
+}
+
 /// What is to be stored of an answer.
 pub struct Ended {
     pub answer: Answer,
@@ -400,6 +419,8 @@ pub struct Ended {
     pub usage: Option<Usage>,
     /// Who said it, as far as that is known.
     pub by: Option<By>,
+    /// Whether it may have cost something though nothing came of it.
+    pub was_asked: bool,
     /// The number of its last event.
     pub seq: u64,
 }
@@ -426,17 +447,25 @@ pub async fn close(
 ) -> Result<Usage> {
     let Ended { answer, status, .. } = ended;
     let nothing = answer.is_empty() && *status != "complete";
+    let prompt = Usage {
+        input: generation.prompt_tokens,
+        ..Usage::default()
+    };
     let (usage, source) = match ended.usage {
         Some(usage) => (usage, "provider"),
         None if nothing => (Usage::default(), "none"),
         None => (
             Usage {
-                input: generation.prompt_tokens,
                 output: answer.estimated_tokens(),
-                ..Usage::default()
+                ..prompt
             },
             "estimated",
         ),
+    };
+    // What nobody heard of may be on the bill: budgets keep it in mind, and the user has it back.
+    let (billed, source) = match source {
+        "none" if ended.was_asked => (prompt, "maybe_billed"),
+        source => (usage, source),
     };
     if let Some(message) = generation.message_id {
         db::conversations::settle_answer(
@@ -451,17 +480,6 @@ pub async fn close(
         .await?;
     }
     titles::plan(app, tx, generation, ended).await?;
-    let subject = format!("user:{}", generation.user_id);
-    let tokens = usage.input + usage.output;
-    quota::settle(
-        tx,
-        &subject,
-        generation.window_start,
-        generation.reserved_tokens,
-        tokens,
-        !nothing,
-    )
-    .await?;
     // Another model may have answered for the one that was asked for.
     let by = ended.by.as_ref();
     let model = by.map_or(&*generation.model, |by| &by.model);
@@ -470,7 +488,15 @@ pub async fn close(
     } else {
         &generation.model
     };
-    let cost = app.plans.price(model).of(usage.input, usage.output);
+    let price = prices::of(tx, generation, model).await?;
+    let cost = prices::cost(price.as_ref(), billed);
+    let amount = |usage: Usage, microusd| Amount {
+        messages: i64::from(!nothing),
+        tokens: usage.input + usage.output,
+        microusd,
+    };
+    let used = amount(usage, prices::cost(price.as_ref(), usage));
+    quota::settle(tx, generation, used, amount(billed, cost)).await?;
     let provider = by
         .map(|by| by.provider)
         .or_else(|| app.llm.provider_of(&generation.model));
@@ -482,11 +508,14 @@ pub async fn close(
     db::usage::charge(
         tx,
         generation.id,
-        generation.user_id,
+        Some(generation.user_id),
         provider,
         model,
-        usage.input,
-        usage.output,
+        price.map(|price| price.id),
+        billed.input,
+        billed.cached,
+        billed.output,
+        billed.reasoning,
         cost,
         source,
         app.now(),

@@ -21,16 +21,21 @@ mod messages;
 mod models;
 mod moderation;
 mod plain;
+pub mod prices;
 mod profile;
 mod quota;
+mod rate_limits;
 pub mod relay;
 mod scrub;
+mod spending;
 mod sse;
 pub mod stream;
 pub mod sweep;
+mod switch;
 #[cfg(test)]
 mod tests;
 pub mod titles;
+mod tokens;
 mod ui;
 mod usage;
 pub mod watch;
@@ -55,6 +60,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(profile::routes())
         .merge(generations::routes())
         .merge(usage::routes())
+        .merge(switch::routes())
+        .merge(spending::routes())
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
 }
 
@@ -139,7 +146,11 @@ impl Config {
 
 /// The subject under which a user's quotas are counted.
 fn subject(auth: &Auth) -> String {
-    format!("user:{}", auth.user)
+    subject_of(auth.user)
+}
+
+fn subject_of(user: uuid::Uuid) -> String {
+    format!("user:{user}")
 }
 
 /// How a kept answer is written down.

@@ -288,7 +288,8 @@ async fn bring_to_end(app: &App, generation: &Generation, log: &Log) -> Result<(
     let usage = charge.map_or(Usage::default(), |charge| Usage {
         input: charge.input_tokens,
         output: charge.output_tokens,
-        ..Usage::default()
+        cached: charge.cached_tokens,
+        reasoning: charge.reasoning_tokens,
     });
     log.push_at(
         last.max(log.seq() + 1),

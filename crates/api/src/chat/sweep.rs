@@ -34,6 +34,7 @@ pub async fn settle(app: &App, abandoned: &Generation) -> Result<()> {
         status,
         usage: None,
         by: None,
+        was_asked: true,
         seq: said + UNHEARD_OF,
     };
     let mut tx = app.db.begin().await?;

@@ -4,6 +4,7 @@ use super::{
     Config, ask,
     generation::Ended,
     llm::{By, Said, Usage, estimate_tokens},
+    prices,
     scrub::Scrub,
 };
 use crate::App;
@@ -72,6 +73,9 @@ pub async fn run(app: &App, job: &Job) -> anyhow::Result<()> {
     let Some(opening) = opening.filter(has_first_words) else {
         return Ok(());
     };
+    if !db::prices::settings(&app.db).await?.enabled {
+        return Ok(());
+    }
     match ask_model(app, &opening).await {
         Ok(answer) => keep(app, job, &opening, &answer).await,
         Err(error) if job.attempts < ATTEMPTS => Err(error),
@@ -163,14 +167,19 @@ async fn keep(app: &App, job: &Job, opening: &Opening, answer: &Answer) -> anyho
         true => "simulated",
         false => answer.by.provider.name(),
     };
-    let cost = app.plans.price(model).of(usage.input, usage.output);
-    db::usage::charge_nobody(
+    let price = db::prices::at(&mut tx, model, app.now()).await?;
+    let cost = prices::cost(price.as_ref(), usage);
+    db::usage::charge(
         &mut tx,
         job.id,
+        None,
         provider,
         model,
+        price.map(|price| price.id),
         usage.input,
+        usage.cached,
         usage.output,
+        usage.reasoning,
         cost,
         source,
         app.now(),

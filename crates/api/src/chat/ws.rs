@@ -303,7 +303,12 @@ async fn obey(
             let row = row.ok_or(Error::NotFound)?;
             let reader = relay::attach(app, &row, after).await?;
             let head = (&row).into();
-            (Accepted { head, reader }, after)
+            let accepted = Accepted {
+                head,
+                reader,
+                left: None,
+            };
+            (accepted, after)
         }
         Kind::Send(send) => (self::send(app, auth, send, frame).await?, 0),
     };
@@ -391,7 +396,7 @@ async fn tell(
     r#ref: Option<Value>,
     say: mpsc::Sender<Option<Message>>,
 ) {
-    let Accepted { head, reader } = accepted;
+    let Accepted { head, reader, .. } = accepted;
     let frame = |seq: u64, event: &str, data: Value| {
         let mut body = json!({"type": "event", "generation_id": head.generation, "seq": seq, "event": event, "data": data});
         if let Some(r#ref) = &r#ref {

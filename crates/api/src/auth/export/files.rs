@@ -192,16 +192,26 @@ async fn usage(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<()>
         for c in rows {
             let document = json!({
                 "generation_id": c.generation_id, "provider": c.provider, "model": c.model,
-                "input_tokens": c.input_tokens, "output_tokens": c.output_tokens,
-                "cost_microusd": c.cost_microusd, "created_at": c.created_at,
+                "input_tokens": c.input_tokens, "cached_tokens": c.cached_tokens, "output_tokens": c.output_tokens,
+                "reasoning_tokens": c.reasoning_tokens, "cost_microusd": c.cost_microusd,
+                "usage_source": c.usage_source, "created_at": c.created_at,
             });
             archive.item(&document).await?;
         }
     }
     archive.end().await?;
     let windows = db::usage::windows_of_subject(db, &format!("user:{user}")).await?;
-    let windows = windows.into_iter().map(|w| {
-        json!({"metric": w.metric, "window_start": w.window_start, "used": w.used, "reserved": w.reserved})
+    let windows = windows.into_iter().flat_map(|w| {
+        let (used, reserved) = (w.used(), w.reserved());
+        [
+            ("messages", used.messages, reserved.messages),
+            ("tokens", used.tokens, reserved.tokens),
+            ("cost_microusd", used.microusd, reserved.microusd),
+        ]
+        .map(|(metric, used, reserved)| {
+            let model = Some(&w.model).filter(|model| !model.is_empty());
+            json!({"metric": metric, "model": model, "window_start": w.window_start, "used": used, "reserved": reserved})
+        })
     });
     archive.list("quotas.json", windows).await
 }

@@ -337,6 +337,14 @@ const DECISIONS: &[Decision] = &[
         ("login", NO),
     ),
     (
+        "a budget of the model",
+        Admin,
+        "PUT",
+        "/api/admin/llm",
+        r#"{"budget_day_microusd": 5000000}"#,
+        ("llm_settings_changed", OK),
+    ),
+    (
         "a user that an admin makes",
         Admin,
         "POST",

@@ -608,7 +608,7 @@ fn jittered(pause: u32) -> Duration {
     longest.mul_f64(rand::random())
 }
 
-/// An upper estimate, for setting tokens aside and where the provider does not say: three bytes a token.
+/// For setting tokens aside, and where the provider does not say.
 pub fn estimate_tokens(text: &str) -> i64 {
-    (text.len() as i64).div_euclid(3) + 1
+    super::tokens::estimate(text)
 }

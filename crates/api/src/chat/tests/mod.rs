@@ -1,7 +1,7 @@
 use super::quota::Period;
 use crate::testing::{Answer, Engine, Person, Test, both_engines, request};
 use axum::body::Body;
-use db::Timestamp;
+use db::{Timestamp, usage::Amount};
 use futures_util::future::join_all;
 use http::{Method, Response, header};
 use http_body_util::BodyExt;
@@ -19,6 +19,7 @@ mod faults;
 mod idempotency;
 mod leaving;
 mod moderation;
+mod money;
 mod providers;
 mod questions;
 mod quota;
@@ -174,10 +175,16 @@ impl Test {
             format!("user:{}", person.id),
             Period::of(self.app.now()).start,
         );
+        let mut used = Amount::default();
+        match metric {
+            "messages" => used.messages = amount,
+            "tokens" => used.tokens = amount,
+            _ => used.microusd = amount,
+        }
         let mut tx = self.app.db.begin().await.unwrap();
-        let reserved = db::usage::reserve(&mut tx, &subject, metric, start, amount, i64::MAX / 4);
-        assert!(reserved.await.unwrap());
-        db::usage::settle(&mut tx, &subject, metric, start, amount, amount)
+        let opened = db::usage::open(&mut tx, &subject, "", start, Amount::default()).await;
+        assert!(opened.unwrap().is_some());
+        db::usage::settle(&mut tx, &subject, "", start, Amount::default(), used)
             .await
             .unwrap();
         tx.commit().await.unwrap();

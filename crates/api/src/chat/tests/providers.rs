@@ -203,8 +203,11 @@ both_engines! {
         let charges = db::usage::charges_of_user(&test.app.db, user, Timestamp::from_unix(0), Uuid::nil(), 9).await.unwrap();
         let charged: Vec<_> = charges.iter().map(|charge| charge.model.as_str()).collect();
         assert_eq!(charged, ["gpt-4o"]);
-        let price = test.app.plans.price("gpt-4o");
-        assert_eq!(charges[0].cost_microusd, price.of(charges[0].input_tokens, charges[0].output_tokens));
+        let prices = db::prices::of_model(&test.app.db, "gpt-4o").await.unwrap();
+        let price = prices.last().unwrap();
+        assert_eq!(charges[0].price_id, Some(price.id), "at the price of who answered");
+        let millionths = charges[0].input_tokens * price.input_microusd + charges[0].output_tokens * price.output_microusd;
+        assert_eq!(charges[0].cost_microusd, (millionths + 999_999) / 1_000_000);
     }
 
     /// Invariant 29.
