@@ -103,12 +103,13 @@ async fn chat(State(app): State<App>, Asker(auth): Asker, request: Request) -> R
         return Err(Error::UnsupportedMediaType);
     }
     let body = extract::body(request, &app).await?;
-    let shape: Shape = extract::parse(&body)?;
-    if shape.message.is_none() && shape.messages.is_some() {
-        return ui::chat(&app, &auth, &headers, &body).await;
-    }
-    if body.len() > MAX_BODY {
-        return Err(Error::BodyTooLarge);
+    match extract::parse::<Shape>(&body) {
+        Ok(shape) if shape.message.is_none() && shape.messages.is_some() => {
+            return ui::chat(&app, &auth, &headers, &body).await;
+        }
+        _ if body.len() > MAX_BODY => return Err(Error::BodyTooLarge),
+        Ok(_) => {}
+        Err(error) => return Err(error),
     }
     let chat: Chat = extract::parse(&body)?;
     if let Some(resumed) = messages::resume(&app, &auth, &headers).await? {
