@@ -85,6 +85,9 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
 /// and what admins do to others by their office.
 const HARMLESS: &[(&str, &str)] = &[
     ("get", "/api/admin/audit"),
+    ("get", "/api/admin/llm"),
+    ("put", "/api/admin/llm"),
+    ("get", "/api/admin/usage"),
     ("get", "/api/admin/users"),
     ("get", "/api/admin/users/{}"),
     ("post", "/api/admin/users/{}/ban"),
