@@ -699,10 +699,9 @@ mod being_stopped {
             ),
             (&json!("user"), &json!("Tell me a story."))
         );
-        assert_eq!(
-            (&messages["data"][1]["role"], &messages["data"][1]["status"]),
-            (&json!("assistant"), &json!("streaming"))
-        );
+        // Nobody makes it any more, and what reached the disk of it is no whole answer.
+        let status = messages["data"][1]["status"].as_str().unwrap();
+        assert!(["failed", "truncated"].contains(&status), "{status}");
     }
 }
 
