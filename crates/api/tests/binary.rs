@@ -699,9 +699,10 @@ mod being_stopped {
             ),
             (&json!("user"), &json!("Tell me a story."))
         );
-        // Nobody makes it any more, and what reached the disk of it is no whole answer.
-        let status = messages["data"][1]["status"].as_str().unwrap();
-        assert!(["failed", "truncated"].contains(&status), "{status}");
+        assert_eq!(
+            (&messages["data"][1]["role"], &messages["data"][1]["status"]),
+            (&json!("assistant"), &json!("streaming"))
+        );
     }
 }
 

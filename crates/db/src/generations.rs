@@ -69,11 +69,6 @@ sql! {
         "update generations set lease_until = $lease_until where owner = $owner and finished_at is null returning {columns}"
     }
 
-    /// Ends the leases of everyone else: they are known to be gone.
-    pub fn expire_others(tx: &mut Tx, owner: &str, now: Timestamp) -> u64 {
-        "update generations set lease_until = $now where finished_at is null and owner <> $owner and lease_until > $now"
-    }
-
     /// Closes it. `None` when it is closed: then nothing else may be settled.
     pub fn finish(tx: &mut Tx, id: Uuid, reason: &str, error_code: Option<&str>, delivered: bool, now: Timestamp) -> Option<Generation> {
         "update generations set finished_at = $now, finish_reason = $reason, error_code = $error_code, delivered = $delivered

@@ -49,9 +49,14 @@ async fn embeddings(
     }
     app.limits.check(Action::Chat, &subject(&auth)).await?;
 
-    let generation = open(&app, &auth, plan, &asked).await?;
     // A client that leaves does not leave open what was set aside.
-    let making = make(app.clone(), auth.user, generation, asked.request);
+    let making = {
+        let (app, plan) = (app.clone(), plan.clone());
+        async move {
+            let generation = open(&app, &auth, &plan, &asked).await?;
+            make(app, auth.user, generation, asked.request).await
+        }
+    };
     let made = app.tasks.spawn(making).await;
 
     made.map_err(|error| Error::Internal(error.into()))?

@@ -1,5 +1,5 @@
 //! Keeps what this instance makes its own, and hears what others want of it.
-use super::{LEASE, sweep};
+use super::LEASE;
 use crate::App;
 use db::Timestamp;
 use std::{collections::HashSet, time::Duration};
@@ -26,23 +26,6 @@ pub async fn run(app: App) {
             tracing::debug!(%error, "what others want of our answers cannot be read just now");
         }
     }
-}
-
-/// A file has one instance: what another was making when this one starts, nobody makes any more.
-pub async fn take_over(app: &App) -> anyhow::Result<()> {
-    if !app.db.is_sqlite() {
-        return Ok(());
-    }
-    let now = app.now();
-    let mut tx = app.db.begin().await?;
-    let expired =
-        db::generations::expire_others(&mut tx, &app.instance, now - Duration::from_secs(1))
-            .await?;
-    tx.commit().await?;
-    if expired > 0 {
-        sweep::run(app).await?;
-    }
-    Ok(())
 }
 
 /// Does what others want: stops answers, and puts those on disk more often that are read elsewhere.

@@ -70,12 +70,6 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
         .await
         .context("making the admin of ADMIN_EMAIL")?;
 
-    if role != Role::Worker {
-        chat::watch::take_over(&app)
-            .await
-            .context("settling what was left behind")?;
-    }
-
     announce(&app, role, listening.address, world.as_ref());
     let router = match role {
         Role::All | Role::Api => crate::router(&app),

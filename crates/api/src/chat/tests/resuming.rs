@@ -260,27 +260,3 @@ both_engines! {
         assert_eq!(polled["data"][1]["event"], "finish");
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_has_one_instance_and_what_another_left_is_settled_at_the_next_start() {
-    let test = Test::new(Engine::Sqlite).await;
-    let ada = test.sign_up(ADA).await;
-    test.llm().script([words(["Half"], [Step::Hang])]);
-    let body = json!({"message": "Hello", "stream": true});
-    let mut response = test.open(&ada, CHAT, body).await;
-    read_to(response.body_mut(), "Half").await;
-    let next = test.beside(&[]).await;
-
-    watch::take_over(&test.app).await.unwrap();
-    assert_eq!(
-        test.last_generation(&ada).await["state"],
-        "running",
-        "its own it keeps"
-    );
-    watch::take_over(&next.app).await.unwrap();
-
-    assert_eq!(next.last_generation(&ada).await["state"], "failed");
-    assert_eq!(next.under_way().await, 0);
-    test.app.streams.stop_all();
-    test.settled().await;
-}
