@@ -7,7 +7,7 @@ import { serve } from "./server.mjs";
 import { address, code, link, password, totp } from "./supabase.mjs";
 
 const site = await origin();
-const { url, mails } = await serve({ AUTH_AUTOCONFIRM: "false", AUTH_ANONYMOUS: "true", AUTH_PASSKEY_ORIGINS: site.url });
+const { url, mails } = await serve({ AUTH_AUTOCONFIRM: "false", AUTH_ANONYMOUS: "true", AUTH_SECURE_EMAIL_CHANGE: "false", AUTH_PASSKEY_ORIGINS: site.url });
 await put(site, url);
 const browser = await launch();
 after(() => browser.close());

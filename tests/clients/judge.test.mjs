@@ -28,7 +28,7 @@ const configuration = { OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: `${court}/v1
 let person;
 beforeEach(async () => {
   // A provider that failed before is left alone for a while: each case has a server of its own.
-  person = await signUp(await serve(configuration));
+  person = await signUp(await serve({ ...configuration, CHAT_TITLES: "false" }));
   await fetch(`${court}/_llmock/reset`, { method: "POST" });
 });
 

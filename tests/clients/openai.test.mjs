@@ -153,7 +153,7 @@ test("the SDK's own reading of a schema finds what it asked for", async () => {
 test('the models of the plan are listed', async () => {
   const models = await all(await openai.models.list());
 
-  assert.deepEqual(models.map((model) => model.id), ['gpt-4o-mini']);
+  assert.deepEqual(models.map((model) => model.id).filter((id) => !id.includes('embedding')), ['gpt-4o-mini']);
 });
 
 test('a wrong key is an AuthenticationError, and asked once', async () => {
@@ -174,7 +174,7 @@ test('a model that does not exist is a NotFoundError, one beyond the plan a Perm
 test('a quota that is used up is a RateLimitError, and asked once', async () => {
   const { openai, sent } = client(await signUp());
   // Most of the free plan's tokens in one question.
-  const long = [{ role: 'user', content: 'x'.repeat(240 * 1024) }];
+  const long = [{ role: 'user', content: 'word '.repeat(60_000) }];
   await openai.chat.completions.create({ model, messages: long });
   assert.equal(sent.length, 1);
 

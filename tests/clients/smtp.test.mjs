@@ -97,7 +97,7 @@ test("a server whose certificate nobody vouches for gets neither the password no
   const { url, said } = await serve({ ...settings, SMTP_URL: `smtp://${credentials}@127.0.0.1:${port}?tls=required` });
 
   data(await device(url).auth.signUp({ email: address(), password }));
-  await until("the server is left", () => said(/(invalid peer certificate: UnknownIssuer)/));
+  await until("the server is left", () => said(/(invalid peer certificate: \w+)/));
 
   assert.deepEqual(heard.attempts, []);
   assert.deepEqual(heard.mails, []);
