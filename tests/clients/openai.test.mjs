@@ -174,7 +174,7 @@ test('a model that does not exist is a NotFoundError, one beyond the plan a Perm
 test('a quota that is used up is a RateLimitError, and asked once', async () => {
   const { openai, sent } = client(await signUp());
   // Most of the free plan's tokens in one question.
-  const long = [{ role: 'user', content: 'word '.repeat(60_000) }];
+  const long = [{ role: 'user', content: 'word '.repeat(40_000) }];
   await openai.chat.completions.create({ model, messages: long });
   assert.equal(sent.length, 1);
 

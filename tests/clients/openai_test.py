@@ -107,7 +107,7 @@ class Chat(unittest.TestCase):
     def test_a_quota_that_is_used_up_is_asked_once(self):
         someone, sent = client(sign_up())
         # Most of the free plan's tokens in one question.
-        long = [{"role": "user", "content": "word " * 60_000}]
+        long = [{"role": "user", "content": "word " * 40_000}]
         someone.chat.completions.create(model=MODEL, messages=long)
         with self.assertRaises(openai.RateLimitError) as refused:
             someone.chat.completions.create(model=MODEL, messages=long)
