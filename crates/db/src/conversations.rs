@@ -123,7 +123,12 @@ sql! {
         "update conversations set title = $title where id = $id and title = $instead_of"
     }
 
-    /// Deletes it with its messages. `false` when the user has none of this id.
+    /// Holds it: until the transaction ends, nothing is asked in it.
+    pub fn hold(tx: &mut Tx, user: Uuid, id: Uuid) -> Option<Conversation> {
+        "select {columns} from conversations where id = $id and user_id = $user {postgres: for update}"
+    }
+
+    /// Deletes it with its messages. Hold it and its generations first. `false` when the user has none of this id.
     pub fn delete(tx: &mut Tx, user: Uuid, id: Uuid) -> bool {
         "delete from conversations where id = $id and user_id = $user"
     }

@@ -86,6 +86,17 @@ sql! {
          where id = $id and finished_at is null and stop_requested_at is null"
     }
 
+    /// Holds those of a conversation, which whoever settles one holds before its message.
+    pub fn hold(tx: &mut Tx, conversation: Uuid) -> Vec<Id> {
+        "select {columns} from generations where conversation_id = $conversation and finished_at is null
+         order by id {postgres: for update}"
+    }
+
+    /// Holds those of a user in the same way.
+    pub fn hold_of_user(tx: &mut Tx, user: Uuid) -> Vec<Id> {
+        "select {columns} from generations where user_id = $user and finished_at is null order by id {postgres: for update}"
+    }
+
     /// Asks whoever makes it to put it on disk more often until then.
     pub fn follow(tx: &mut Tx, id: Uuid, until: Timestamp) {
         "update generations set followed_until = $until where id = $id and finished_at is null"

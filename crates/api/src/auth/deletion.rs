@@ -25,6 +25,8 @@ pub async fn delete(tx: &mut Tx, user: Uuid, leaves: Leaves, now: Timestamp) -> 
     db::sessions::remember_foreign(tx, user, now + REMEMBERED).await?;
     apple::leave(tx, user, now).await?;
     if leaves == Leaves::Nothing {
+        // Whoever settles an answer holds it before its message; so does this.
+        db::generations::hold_of_user(tx, user).await?;
         db::usage::forget(tx, &format!("user:{user}")).await?;
         return Ok(db::users::delete(tx, user).await?);
     }

@@ -261,6 +261,8 @@ async fn delete(
     }
 
     let mut tx = app.db.begin().await?;
+    db::conversations::hold(&mut tx, auth.user, id).await?;
+    db::generations::hold(&mut tx, id).await?;
     db::conversations::delete(&mut tx, auth.user, id).await?;
     tx.commit().await?;
 
