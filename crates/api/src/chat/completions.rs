@@ -72,15 +72,18 @@ async fn completions(
         .and_then(|options| options.get("include_usage"))
         .and_then(Value::as_bool)
         .unwrap_or(false);
-    let mut cancels = !headers.contains_key("idempotency-key");
+    let has_key = headers.contains_key("idempotency-key");
     let mut accepted = loop {
         let (scope, form) = ("/v1/chat/completions", Form::Completion);
         let seen = Keyed::look(&app, &auth, scope, form, Retries::Said, &headers, &body).await?;
         break match seen {
             Seen::Answered(answer) => return Ok(replay(answer, streamed, include_usage)),
             Seen::Joins(generation) => {
-                cancels &= generation.finished_at.is_none();
-                generation::join(&app, &generation).await?
+                let mut joined = generation::join(&app, &generation).await?;
+                if !has_key && generation.finished_at.is_none() {
+                    joined.guard = Some(StopOnDrop(joined.reader.log().clone()));
+                }
+                joined
             }
             Seen::New(keyed) => {
                 let asked = asked(&app, given.clone(), Some(keyed))?;
@@ -102,10 +105,9 @@ async fn completions(
         }
         response
     };
-    let guard = cancels.then(|| StopOnDrop(accepted.reader.log().clone()));
     if streamed {
         let listener = Listener::new(&app, &auth, accepted.reader);
-        let chunks = completion::chunks(accepted.head, listener, include_usage, guard);
+        let chunks = completion::chunks(accepted.head, listener, include_usage, accepted.guard);
         return Ok(say(sse::response(chunks)));
     }
     let (answer, reason, usage) = match accepted.whole().await {

@@ -8,7 +8,7 @@ use super::{
     quota::{self, Left},
     relay,
     scrub::Scrub,
-    stream::{Event, Log, Reader},
+    stream::{Event, Log, Reader, StopOnDrop},
     titles,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct Accepted {
     pub reader: Reader,
     /// What its user may still ask for; `None` of one that was accepted before.
     pub left: Option<Left>,
+    /// Stops it when its client leaves, where nobody can come back to it.
+    pub guard: Option<StopOnDrop>,
 }
 
 /// What is known of an answer before its first word.
@@ -133,40 +135,67 @@ pub async fn start(
         now,
     )
     .await?;
-    tx.commit().await?;
-
     asked
         .request
         .insert("model".into(), asked.model.clone().into());
     asked
         .request
         .insert("max_tokens".into(), reservation.max_output.into());
-    let log = app.streams.open(id);
-    if let Some(relay) = &app.streams.relay {
-        app.tasks.spawn(relay.clone().carry(log.read_along()));
-    }
-    let reader = log.read(0);
-    let (model, keyed) = (asked.model, asked.keyed);
-    let producer = Producer {
-        app: app.clone(),
-        log,
-        user: auth.user,
-        place,
-        usage: None,
-        by: None,
-    };
-    app.tasks.spawn(producer.run(asked.request, keyed));
     let head = Head {
         generation: id,
-        model,
+        model: asked.model,
         created_at: now,
         place,
     };
-    Ok(Accepted {
+    let begun = begin(
+        app.clone(),
+        tx,
+        auth.user,
         head,
-        reader,
-        left: Some(reservation.left),
-    })
+        asked.request,
+        asked.keyed,
+        reservation.left,
+    );
+
+    // On a task of its own: a client that leaves in this moment leaves nothing that is paid for and
+    // not made.
+    let begun = app.tasks.spawn(begun).await;
+    begun.map_err(|error| Error::Internal(error.into()))?
+}
+
+/// Commits what was accepted, and has it made.
+async fn begin(
+    app: App,
+    tx: Tx,
+    user: Uuid,
+    head: Head,
+    request: Map<String, Value>,
+    keyed: Option<Keyed>,
+    left: Left,
+) -> Result<Accepted> {
+    tx.commit().await?;
+
+    let log = app.streams.open(head.generation);
+    if let Some(relay) = &app.streams.relay {
+        app.tasks.spawn(relay.clone().carry(log.read_along()));
+    }
+    let can_come_back = head.place.is_some() || keyed.as_ref().is_some_and(|keyed| keyed.chosen);
+    let accepted = Accepted {
+        reader: log.read(0),
+        guard: (!can_come_back).then(|| StopOnDrop(log.clone())),
+        left: Some(left),
+        head,
+    };
+    let producer = Producer {
+        app: app.clone(),
+        log,
+        user,
+        place: accepted.head.place,
+        usage: None,
+        by: None,
+    };
+    app.tasks.spawn(producer.run(request, keyed));
+    Ok(accepted)
 }
 
 /// One that was accepted before.
@@ -175,6 +204,7 @@ pub async fn join(app: &App, generation: &Generation) -> Result<Accepted> {
         head: generation.into(),
         reader: relay::attach(app, generation, 0).await?,
         left: None,
+        guard: None,
     })
 }
 

@@ -307,6 +307,7 @@ async fn obey(
                 head,
                 reader,
                 left: None,
+                guard: None,
             };
             (accepted, after)
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::chat::{sweep, watch};
+use std::task::Poll;
 
 const LEASE: Duration = Duration::from_secs(31);
 
@@ -13,6 +14,19 @@ async fn half_an_answer(test: &Test, person: &Person) -> (Response<Body>, Value,
     let conversation = test.conversations(person).await[0]["id"].clone();
     let message = test.messages(person, &conversation).await[1]["id"].clone();
     (response, conversation, message)
+}
+
+/// Polls it so often at most, then drops it.
+async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut left) = (std::pin::pin!(future), times);
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
 }
 
 async fn checkpoint(test: &Test, message: &Value, text: &str) {
@@ -88,6 +102,25 @@ both_engines! {
         soon(test.llm().until(|calls| calls[0].closed_early)).await;
         test.settled().await;
         assert_eq!(test.counted(&ada).await, [0; 4]);
+    }
+
+    async fn wherever_a_client_leaves_nothing_stays_under_way(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(ADA).await;
+
+        for path in [CHAT, COMPLETIONS] {
+            let body = if path == CHAT { json!({"message": "Hello"}) } else { question("Hello") };
+            for polls in 0..40 {
+                let left = polled(polls, test.keyed(&ada, &format!("{path}{polls}"), path, body.clone())).await;
+                test.settled().await;
+                assert_eq!(test.under_way().await, 0, "left {path} after {polls} polls");
+                if left.is_some() {
+                    break;
+                }
+            }
+        }
+        let counted = test.counted(&ada).await;
+        assert_eq!((counted[1], counted[3]), (0, 0));
     }
 
     async fn a_keyed_completion_is_made_to_its_end(engine: Engine) {
