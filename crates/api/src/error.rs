@@ -136,6 +136,8 @@ pub enum Error {
 
     #[error("MFA factor not found")]
     FactorNotFound,
+    #[error("The event was applied already, or put aside.")]
+    EventSettled,
     #[error("A factor with this friendly name already exists")]
     FactorNameConflict,
     #[error("Maximum number of factors reached, unenroll to continue")]
@@ -349,6 +351,7 @@ impl Error {
             (Self::FactorNotFound, _) => {
                 Kind(S::NOT_FOUND, "mfa_factor_not_found", "Factor not found")
             }
+            (Self::EventSettled, _) => Kind(S::CONFLICT, "event_settled", "Event settled"),
             (Self::FactorNameConflict, _) => Kind(
                 S::UNPROCESSABLE_ENTITY,
                 "mfa_factor_name_conflict",

@@ -304,6 +304,8 @@ pub async fn purge(app: &App) -> anyhow::Result<()> {
     db::seen_tokens::delete_expired(&mut tx, days(1)).await?;
     db::oauth_flows::delete_expired(&mut tx, days(1)).await?;
     db::passkeys::delete_expired(&mut tx, days(1)).await?;
+    db::inbox::delete_settled(&mut tx, days(90)).await?;
+    db::inbox::delete_left(&mut tx, days(400)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;

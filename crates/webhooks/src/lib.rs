@@ -24,6 +24,8 @@ pub mod revenuecat;
 pub mod signature;
 pub mod stripe;
 
+use sha2::{Digest, Sha256};
+
 /// Why a delivery was refused. Says nothing of the body or of a secret, so it can be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -60,6 +62,12 @@ pub enum Refused {
         "the Authorization header is not a configured value: copy it from the provider's dashboard"
     )]
     WrongAuthorization,
+}
+
+/// What a secret is called where it may not be shown: 8 hex digits of its SHA-256.
+#[must_use]
+pub fn key_id(secret: &str) -> String {
+    hex::encode(&Sha256::digest(secret)[..4])
 }
 
 impl Refused {

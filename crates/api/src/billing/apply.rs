@@ -50,6 +50,9 @@ pub async fn run(app: &App, payload: &Value) -> anyhow::Result<()> {
         Outcome::Parked(why) => ("parked", Some(why)),
     };
     db::inbox::settle(&mut tx, id, status, reason, app.now()).await?;
+    if let Some(key_id) = &event.key_id {
+        db::inbox::note_key(&mut tx, &event.provider, key_id, event.received_at).await?;
+    }
     tx.commit().await?;
     metrics::counter!("webhook_applied_total", "provider" => event.provider.clone(), "outcome" => status).increment(1);
     metrics::histogram!("webhook_lag_seconds")

@@ -7,6 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub mod apply;
 pub mod entitlements;
+pub mod inbox;
 mod overview;
 pub mod plans;
 mod revenuecat;
@@ -18,6 +19,7 @@ mod webhook;
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(webhook::routes())
+        .merge(inbox::routes())
         .merge(overview::routes())
 }
 

@@ -73,7 +73,7 @@ async fn stripe(
         api_version: event.api_version.as_deref(),
         subject: &format!("stripe:{subject}"),
         occurred_at: Timestamp::from_unix(event.created),
-        key_index: key as i64,
+        key_id: Some(&webhooks::key_id(secrets[key].expose())),
         body: &body,
     };
     ingest(&app, arrival).await
@@ -128,6 +128,10 @@ async fn revenuecat(
             .await);
         }
     };
+    let signed_with = match secrets.signing {
+        [] => secrets.authorization,
+        signing => signing,
+    };
     let event = revenuecat::read(&body).map_err(|e| unreadable("revenuecat", &e))?;
 
     // What is known is known of a purchase, and its user has more than one name.
@@ -145,7 +149,7 @@ async fn revenuecat(
         api_version: None,
         subject: &format!("revenuecat:{subject}"),
         occurred_at: Timestamp::from_millis(event.at_ms),
-        key_index: key as i64,
+        key_id: Some(&webhooks::key_id(signed_with[key].expose())),
         body: &body,
     };
     ingest(&app, arrival).await

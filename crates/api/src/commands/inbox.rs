@@ -1,11 +1,15 @@
 //! The operator's view of the events that came, over the configured database.
 use super::{DONE, FAILED, configured, runtime};
-use crate::{Config, app::Clock};
+use crate::{
+    Config,
+    app::Clock,
+    billing::{self, inbox::stats},
+};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use db::{
     Db,
-    inbox::{Event, Headline},
+    inbox::{Event, Filter, Headline},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -34,6 +38,11 @@ pub enum Verb {
     Replay {
         /// Its id, ours or the provider's
         id: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// List the secrets that events came signed with, and when last: one that is no longer used may go
+    Secrets {
         #[command(flatten)]
         form: Form,
     },
@@ -72,12 +81,12 @@ pub fn run(verb: Verb) -> u8 {
 
 async fn over_database(config: Config, verb: Verb) -> anyhow::Result<u8> {
     let db = Db::open(&config.core.database_url, &config.core.database_options()).await?;
-    let done = perform(&db, verb).await;
+    let done = perform(&db, &config.billing, verb).await;
     db.close().await;
     done.map(|()| DONE)
 }
 
-async fn perform(db: &Db, verb: Verb) -> anyhow::Result<()> {
+async fn perform(db: &Db, billing: &billing::Config, verb: Verb) -> anyhow::Result<()> {
     let now = Clock::system().now();
     match verb {
         Verb::List {
@@ -85,11 +94,11 @@ async fn perform(db: &Db, verb: Verb) -> anyhow::Result<()> {
             limit,
             form,
         } => {
-            let events = match status {
-                Some(status) => db::inbox::newest_of_status(db, &status, limit).await?,
-                None => db::inbox::newest(db, limit).await?,
+            let filter = Filter {
+                status: status.as_deref(),
+                ..Filter::default()
             };
-            for event in events {
+            for event in db::inbox::page(db, &filter, Uuid::max(), limit).await? {
                 form.print(&document(&event), &line(&event));
             }
         }
@@ -104,9 +113,16 @@ async fn perform(db: &Db, verb: Verb) -> anyhow::Result<()> {
         }
         Verb::Replay { id, form } => {
             let event = find(db, &id).await?;
-            db::inbox::replay(db, event.id, now).await?;
+            let mut tx = db.begin().await?;
+            db::inbox::replay(&mut tx, event.id, now).await?;
+            tx.commit().await?;
             let text = format!("{} will be applied once more.", event.external_id);
             form.print(&json!({"id": event.id, "replayed": true}), &text);
+        }
+        Verb::Secrets { form } => {
+            for secret in stats::secrets(db, billing).await? {
+                form.print(&serde_json::to_value(&secret)?, &secret.to_string());
+            }
         }
         Verb::RetryDead { form } => {
             let events = db::inbox::retry_dead(db, now).await?;
@@ -146,6 +162,8 @@ fn headline(event: Event) -> Headline {
         subject: event.subject,
         occurred_at: event.occurred_at,
         received_at: event.received_at,
+        key_id: event.key_id,
+        processed_at: event.processed_at,
         status: event.status,
         reason: event.reason,
     }
@@ -161,6 +179,7 @@ fn document(event: &Headline) -> Value {
         "subject": event.subject,
         "occurred_at": event.occurred_at,
         "received_at": event.received_at,
+        "key_id": event.key_id,
         "status": event.status,
         "reason": event.reason,
     })

@@ -116,7 +116,7 @@ impl Works {
             api_version: None,
             subject,
             occurred_at: self.app.now(),
-            key_index: 0,
+            key_id: None,
             body: b"{}",
         };
         let now = self.app.now();
@@ -219,8 +219,10 @@ both_engines! {
         let grants = db::billing::grants(&works.app.db, ann.id.parse().unwrap()).await.unwrap();
         let event = works.event(bought["id"].as_str().unwrap()).await;
 
-        assert!(db::inbox::replay(&works.app.db, event.id, works.app.now()).await.unwrap());
-        assert!(!db::inbox::replay(&works.app.db, Uuid::nil(), works.app.now()).await.unwrap());
+        let mut tx = works.app.db.begin().await.unwrap();
+        assert!(db::inbox::replay(&mut tx, event.id, works.app.now()).await.unwrap());
+        assert!(!db::inbox::replay(&mut tx, Uuid::nil(), works.app.now()).await.unwrap());
+        tx.commit().await.unwrap();
 
         assert_eq!((works.event(&event.external_id).await.status.as_str(), works.unfinished(db::inbox::APPLY).await), ("received", 1));
         works.work().await;

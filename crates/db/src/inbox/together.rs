@@ -23,10 +23,10 @@ const OVERHEAD: usize = 400;
 const INGEST_POSTGRES: &str = "
     with arrived as (
         insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                    received_at, key_index, body, status)
+                                    received_at, key_id, body, status)
         select *, 'received'
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                    $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bytea[])
+                    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::bytea[])
         on conflict (provider, mode, external_id) do nothing
         returning id, subject, received_at
     ), queued as (
@@ -38,7 +38,7 @@ const INGEST_POSTGRES: &str = "
 // SQLite has no `unnest`, and no `with` that writes: behind each comes a row an arrival.
 const EVENTS_SQLITE: &str = "
     insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                received_at, key_index, body, status) ";
+                                received_at, key_id, body, status) ";
 const JOBS_SQLITE: &str =
     "insert into jobs (id, kind, subject, payload, due_at, attempts, created_at) ";
 
@@ -59,7 +59,7 @@ struct Waiting {
     subject: String,
     occurred_at: Timestamp,
     received_at: Timestamp,
-    key_index: i64,
+    key_id: Option<String>,
     body: Vec<u8>,
     written: oneshot::Sender<Result<bool>>,
 }
@@ -77,7 +77,7 @@ pub(crate) async fn ingest(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Re
         subject: arrival.subject.into(),
         occurred_at: arrival.occurred_at,
         received_at: now,
-        key_index: arrival.key_index,
+        key_id: arrival.key_id.map(Into::into),
         body: arrival.body.into(),
         written,
     };
@@ -202,7 +202,12 @@ async fn insert_postgres(pool: &PgPool, batch: &[Waiting]) -> sqlx::Result<Vec<U
         .bind(column(|w| &w.subject))
         .bind(batch.iter().map(|w| w.occurred_at).collect::<Vec<_>>())
         .bind(batch.iter().map(|w| w.received_at).collect::<Vec<_>>())
-        .bind(batch.iter().map(|w| w.key_index).collect::<Vec<_>>())
+        .bind(
+            batch
+                .iter()
+                .map(|w| w.key_id.as_deref())
+                .collect::<Vec<_>>(),
+        )
         .bind(batch.iter().map(|w| w.body.as_slice()).collect::<Vec<_>>())
         .bind(APPLY)
         .fetch_all(pool)
@@ -221,7 +226,7 @@ async fn insert_sqlite(conn: &mut SqliteConnection, batch: &[Waiting]) -> sqlx::
             .push_bind(&waiting.subject)
             .push_bind(waiting.occurred_at)
             .push_bind(waiting.received_at)
-            .push_bind(waiting.key_index)
+            .push_bind(&waiting.key_id)
             .push_bind(waiting.body.as_slice())
             .push("'received'");
     });

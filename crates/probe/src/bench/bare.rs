@@ -386,8 +386,8 @@ impl From<Stored> for Turn {
 /// As the server does, one event and its job.
 const INSERT_EVENT: &str = "
     insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                received_at, key_index, body, status)
-    values (?1, 'stripe', 'test', ?2, 'customer.subscription.created', '2026-10-28.endive', ?3, ?4, ?4, 0, ?5, 'received')
+                                received_at, key_id, body, status)
+    values (?1, 'stripe', 'test', ?2, 'customer.subscription.created', '2026-10-28.endive', ?3, ?4, ?4, '0a1b2c3d', ?5, 'received')
     on conflict (provider, mode, external_id) do nothing";
 const INSERT_JOB: &str = "
     insert into jobs (id, kind, subject, payload, dedupe_key, due_at, attempts, created_at)

@@ -116,7 +116,7 @@ fn pgbench_script(body: &[u8]) -> String {
     }
     format!(
         r"begin;
-insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at, received_at, key_index, body, status) values (gen_random_uuid(), 'stripe', 'test', 'evt_' || gen_random_uuid(), 'customer.subscription.created', '2026-10-28.endive', 'stripe:cus_' || gen_random_uuid(), now(), now(), 0, '\x{hex}', 'received') on conflict (provider, mode, external_id) do nothing;
+insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at, received_at, key_id, body, status) values (gen_random_uuid(), 'stripe', 'test', 'evt_' || gen_random_uuid(), 'customer.subscription.created', '2026-10-28.endive', 'stripe:cus_' || gen_random_uuid(), now(), now(), '0a1b2c3d', '\x{hex}', 'received') on conflict (provider, mode, external_id) do nothing;
 insert into jobs (id, kind, subject, payload, dedupe_key, due_at, attempts, created_at) values (gen_random_uuid(), 'apply_webhook', 'stripe:cus_' || gen_random_uuid(), jsonb_build_object('event', gen_random_uuid()), null, now(), 0, now()) on conflict (dedupe_key) do nothing;
 commit;
 "

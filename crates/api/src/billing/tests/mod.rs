@@ -6,6 +6,7 @@ use sim::{revenuecat::RevenueCat, stripe::Stripe};
 use std::{ops::Deref, time::Duration};
 
 mod convergence;
+mod desk;
 mod inbox;
 mod phones;
 mod standing;
