@@ -1,4 +1,7 @@
-use super::entitlements;
+use super::{
+    entitlements,
+    plans::{Interval, Offer},
+};
 use crate::{
     App, Result,
     extract::{Auth, Json, Time},
@@ -29,18 +32,41 @@ struct Plan {
     /// Tokens a month; null is no limit.
     tokens: Option<u32>,
     models: Vec<String>,
+    /// The ways to buy it, the usual one first. What everyone has is not sold.
+    prices: Vec<Price>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Price {
+    /// To check out with.
+    price: String,
+    title: String,
+    /// In the currency's smallest unit.
+    amount_minor: u32,
+    /// ISO code.
+    currency: String,
+    /// Null is paid once and for ever.
+    interval: Option<Interval>,
 }
 
 /// What can be bought.
 #[utoipa::path(get, path = "/api/billing/plans", tag = "billing", security(()), responses((status = 200, body = Plans)))]
 async fn plans(State(app): State<App>) -> Json<Plans> {
     let some = |limit: u32| (limit > 0).then_some(limit);
+    let price = |offer: &Offer| Price {
+        price: offer.lookup.clone(),
+        title: offer.title.clone(),
+        amount_minor: offer.amount_minor,
+        currency: offer.currency.to_uppercase(),
+        interval: offer.interval,
+    };
     let plan = |plan: &super::plans::Plan| Plan {
         name: plan.name.clone(),
         title: plan.title.clone(),
         messages: some(plan.messages),
         tokens: some(plan.tokens),
         models: plan.models.clone(),
+        prices: plan.offers.iter().map(price).collect(),
     };
     Json(Plans {
         data: app.plans.iter().map(plan).collect(),

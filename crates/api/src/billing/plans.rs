@@ -2,8 +2,9 @@
 use super::Config;
 use crate::chat;
 use anyhow::{Context, ensure};
-use serde::Deserialize;
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use utoipa::ToSchema;
 
 /// What one plan opens.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +24,40 @@ pub struct Plan {
     /// Models that turn texts into vectors.
     #[serde(default)]
     pub embeddings: Vec<String>,
+    /// The ways to buy it, the usual one first.
+    #[serde(default, rename = "price")]
+    pub offers: Vec<Offer>,
+    /// Products of the app stores that open it where RevenueCat names no entitlement.
+    #[serde(default)]
+    products: Vec<String>,
     /// Limits on single models besides.
     #[serde(default)]
     limit: HashMap<String, Limits>,
+}
+
+/// One way to buy a plan: a price at Stripe.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// Stripe's `lookup_key` of the price, by which it is found where its id is not known.
+    pub lookup: String,
+    pub title: String,
+    pub amount_minor: u32,
+    /// ISO code in lower case, as Stripe writes it.
+    pub currency: String,
+    /// How often it is paid; absent, once and for ever.
+    pub interval: Option<Interval>,
+    /// `price_…`, where the environment names it.
+    #[serde(skip)]
+    pub id: Option<String>,
+}
+
+/// Stripe's `recurring.interval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interval {
+    Month,
+    Year,
 }
 
 /// What may be used in a period; 0 is no limit.
@@ -93,7 +125,7 @@ struct File {
 pub struct Plans {
     plans: Vec<Plan>,
     prices: HashMap<String, Price>,
-    /// Stripe price → plan.
+    /// Stripe price, or its lookup key → plan.
     by_price: HashMap<String, String>,
     /// RevenueCat entitlement → plan.
     by_entitlement: HashMap<String, String>,
@@ -125,17 +157,35 @@ impl Plans {
                 plan.models.push(chat.llm_model.clone());
             }
         }
-        let known = |pairs: [(&Option<String>, &str); 2]| {
-            pairs
-                .into_iter()
-                .filter_map(|(id, plan)| Some((id.clone()?, plan.to_owned())))
-                .collect::<HashMap<_, _>>()
-        };
+        let ids = [
+            (&config.stripe_price_standard, "standard"),
+            (&config.stripe_price_pro, "pro"),
+        ];
+        for (id, name) in ids {
+            let plan = file.plan.iter_mut().find(|plan| plan.name == name);
+            if let Some(offer) = plan.and_then(|plan| plan.offers.first_mut()) {
+                offer.id.clone_from(id);
+            }
+        }
+        let mut lookups = HashSet::new();
+        let offers = file.plan.iter().flat_map(|plan| &plan.offers);
+        for Offer {
+            lookup, currency, ..
+        } in offers
+        {
+            ensure!(lookups.insert(lookup), "the price {lookup} is there twice");
+            ensure!(
+                currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_lowercase()),
+                "the price {lookup} has no currency of three small letters"
+            );
+        }
+        let mut by_price = known(ids);
+        for plan in &file.plan {
+            let lookups = plan.offers.iter().map(|offer| &offer.lookup);
+            by_price.extend(lookups.map(|lookup| (lookup.clone(), plan.name.clone())));
+        }
         Ok(Self {
-            by_price: known([
-                (&config.stripe_price_standard, "standard"),
-                (&config.stripe_price_pro, "pro"),
-            ]),
+            by_price,
             by_entitlement: known([
                 (&config.revenuecat_entitlement_standard, "standard"),
                 (&config.revenuecat_entitlement_pro, "pro"),
@@ -169,9 +219,40 @@ impl Plans {
             .unwrap_or(self.everyones())
     }
 
-    /// The plan a Stripe price buys.
+    /// The plan that a Stripe price buys, by its id or its lookup key.
     pub fn of_price(&self, price: &str) -> Option<&str> {
         self.by_price.get(price).map(String::as_str)
+    }
+
+    /// What may be bought under this name, and nothing else may: a plan, which is its first price, or a
+    /// price by its id or lookup key.
+    pub fn offer(&self, name: &str) -> Option<(&Plan, &Offer)> {
+        let named = |offer: &Offer| offer.lookup == name || offer.id.as_deref() == Some(name);
+        self.plans.iter().find_map(|plan| {
+            let offer = match plan.name == name {
+                true => plan.offers.first(),
+                false => plan.offers.iter().find(|offer| named(offer)),
+            };
+            Some((plan, offer?))
+        })
+    }
+
+    /// The plan of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.name == name)
+    }
+
+    /// The plan that a product of an app store opens. Google Play names the base plan too:
+    /// `pro_monthly:base`.
+    pub fn of_product(&self, product: &str) -> Option<&str> {
+        let sold = |name: &str| {
+            let sells = |plan: &&Plan| plan.products.iter().any(|product| product == name);
+            self.plans.iter().find(sells)
+        };
+        let subscription = || sold(product.split_once(':')?.0);
+        sold(product)
+            .or_else(subscription)
+            .map(|plan| plan.name.as_str())
     }
 
     /// Our name for a RevenueCat entitlement; one that is no plan keeps its own.
@@ -231,6 +312,12 @@ impl Plans {
     }
 }
 
+/// Those that are configured.
+fn known(pairs: [(&Option<String>, &str); 2]) -> HashMap<String, String> {
+    let known = |(id, plan): (&Option<String>, &str)| Some((id.clone()?, plan.to_owned()));
+    pairs.into_iter().filter_map(known).collect()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelAccess {
     Allowed,
@@ -260,5 +347,40 @@ mod tests {
             plans.allows(plans.everyones(), "gpt-8"),
             ModelAccess::Unknown
         );
+    }
+
+    #[test]
+    fn only_what_is_on_the_list_is_sold_and_a_plan_is_sold_by_its_first_price() {
+        let env = [("STRIPE_PRICE_PRO".to_owned(), "price_1Pro".to_owned())].into();
+        let config = crate::Config::from_env(&env).unwrap().config;
+        let plans = Plans::load(&config.billing, &config.chat).unwrap();
+        let sold = |name| {
+            plans
+                .offer(name)
+                .map(|(plan, offer)| (plan.name.as_str(), offer.lookup.as_str()))
+        };
+
+        for name in ["pro", "price_1Pro", "pro_month"] {
+            assert_eq!(sold(name), Some(("pro", "pro_month")));
+        }
+        assert_eq!(sold("pro_year"), Some(("pro", "pro_year")));
+        for name in ["free", "price_2Other", "", "platinum"] {
+            assert_eq!(sold(name), None, "{name}");
+        }
+        assert_eq!(plans.of_price("price_1Pro"), Some("pro"));
+        assert_eq!(plans.of_price("pro_year"), Some("pro"));
+    }
+
+    #[test]
+    fn a_product_of_a_store_opens_its_plan_under_any_base_plan() {
+        let config = crate::Config::from_env(&HashMap::new()).unwrap().config;
+        let plans = Plans::load(&config.billing, &config.chat).unwrap();
+
+        assert_eq!(plans.of_product("com.example.pro.monthly"), Some("pro"));
+        assert_eq!(
+            plans.of_product("com.example.pro.monthly:base"),
+            Some("pro")
+        );
+        assert_eq!(plans.of_product("com.example.coins"), None);
     }
 }
