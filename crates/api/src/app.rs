@@ -1,7 +1,7 @@
 //! What every handler shares.
 use crate::{
     auth::{jwks::Issuers, keys::Keys, password::Passwords},
-    billing::plans::Plans,
+    billing::{plans::Plans, stripe_api::Stripe},
     chat::{assistants::Assistants, llm::Llm, relay::Relay, stream::Streams},
     config::Config,
     http::Client,
@@ -32,6 +32,8 @@ pub struct Inner {
     pub passwords: Passwords,
     pub limits: Limits,
     pub plans: Plans,
+    /// `None` where nothing is sold on the web.
+    pub stripe: Option<Stripe>,
     pub assistants: Assistants,
     pub llm: Llm,
     pub streams: Streams,
@@ -100,6 +102,7 @@ impl App {
             passwords: Passwords::new()?,
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
+            stripe: Stripe::new(&config.billing, http.clone()),
             assistants: Assistants::load()?,
             llm: Llm::new(
                 &config.chat.providers,

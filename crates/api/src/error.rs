@@ -198,6 +198,15 @@ pub enum Error {
     #[error("No secret is configured for this webhook, so nothing can be accepted.")]
     WebhookNotConfigured,
 
+    #[error("Nothing is sold here on the web: no key of Stripe is configured.")]
+    BillingNotConfigured,
+    #[error("Stripe cannot be asked just now. Try again.")]
+    BillingUnavailable { retry_after: Duration },
+    #[error("Stripe refused this request. It has been reported.")]
+    BillingRefused,
+    #[error("{0}")]
+    PaymentFailed(String),
+
     #[error("The database cannot be reached just now. Nothing was lost; try again.")]
     DatabaseUnavailable,
     #[error("Too busy just now. Try again.")]
@@ -623,6 +632,22 @@ impl Error {
                 "webhook_not_configured",
                 "Webhook not configured",
             ),
+            (Self::BillingNotConfigured, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "billing_not_configured",
+                "Billing not configured",
+            ),
+            (Self::BillingUnavailable { .. }, _) => Kind(
+                S::SERVICE_UNAVAILABLE,
+                "billing_unavailable",
+                "Billing unavailable",
+            ),
+            (Self::BillingRefused, _) => {
+                Kind(S::BAD_GATEWAY, "billing_refused", "Refused by Stripe")
+            }
+            (Self::PaymentFailed(_), _) => {
+                Kind(S::PAYMENT_REQUIRED, "payment_failed", "Payment failed")
+            }
             (Self::DatabaseUnavailable, _) => Kind(
                 S::SERVICE_UNAVAILABLE,
                 "database_unavailable",
@@ -644,6 +669,7 @@ impl Error {
             | Self::MailRateLimited { retry_after }
             | Self::FactorLocked { retry_after }
             | Self::RecoveryCodesLocked { retry_after }
+            | Self::BillingUnavailable { retry_after }
             | Self::LlmUnavailable { retry_after }
             | Self::LlmSwitchedOff { retry_after } => Some(*retry_after),
             Self::DatabaseUnavailable
@@ -659,7 +685,9 @@ impl Error {
     fn worth_retrying(&self) -> bool {
         match self {
             Self::RateLimited { .. } | Self::MailRateLimited { .. } | Self::RequestTimeout => true,
-            Self::WebhookNotConfigured | Self::LlmSwitchedOff { .. } => false,
+            Self::WebhookNotConfigured
+            | Self::BillingNotConfigured
+            | Self::LlmSwitchedOff { .. } => false,
             _ => self.status(Dialect::OpenAi).is_server_error(),
         }
     }

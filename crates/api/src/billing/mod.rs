@@ -2,6 +2,7 @@
 use crate::{
     App,
     config::{Problem, Secret},
+    http::is_loopback,
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -12,6 +13,7 @@ mod overview;
 pub mod plans;
 mod revenuecat;
 mod stripe;
+pub mod stripe_api;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -26,6 +28,8 @@ pub fn routes() -> OpenApiRouter<App> {
 /// What signs events in development, where nothing is configured.
 pub const DEVELOPMENT_STRIPE_SECRET: &str = "whsec_development_only";
 pub const DEVELOPMENT_REVENUECAT_SECRET: &str = "development_only";
+/// The key of the simulated Stripe.
+pub const DEVELOPMENT_STRIPE_KEY: &str = "sk_test_simulated";
 
 /// Subscriptions.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,6 +39,18 @@ pub struct Config {
     /// The key of the Stripe account; tells whether its events are live or test.
     #[arg(long)]
     pub stripe_secret_key: Option<Secret>,
+
+    /// Where Stripe's API is.
+    #[arg(long, default_value = "https://api.stripe.com")]
+    pub stripe_api_base: url::Url,
+
+    /// Where a browser comes back to after it has paid; `{CHECKOUT_SESSION_ID}` in it becomes the checkout's id. Default: the page /subscriptions/success.
+    #[arg(long)]
+    pub stripe_success_url: Option<url::Url>,
+
+    /// Where it comes back to when it has not. Default: the page /subscriptions/cancel.
+    #[arg(long)]
+    pub stripe_cancel_url: Option<url::Url>,
 
     /// Signs Stripe's events. A comma list rotates: any of them is accepted. Development has one of its own.
     #[arg(long, value_delimiter = ',')]
@@ -72,8 +88,23 @@ impl Config {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Problem>,
     ) {
+        if !stripe_api::may_be_asked(&self.stripe_api_base) {
+            problems.push(Problem::new(
+                "STRIPE_API_BASE",
+                "is not https",
+                "The key would cross the network in the clear; write https://….",
+            ));
+        }
         if !production {
             return;
+        }
+        let simulated = self.stripe_secret_key.as_ref().map(Secret::expose);
+        if is_loopback(&self.stripe_api_base) || simulated == Some(DEVELOPMENT_STRIPE_KEY) {
+            problems.push(Problem::new(
+                "STRIPE_API_BASE",
+                "is a simulated Stripe: nothing that it sells is paid for",
+                "Unset it, and set STRIPE_SECRET_KEY to the key of your account.",
+            ));
         }
         let lists = [
             ("STRIPE_WEBHOOK_SECRET", &self.stripe_webhook_secret),

@@ -12,6 +12,7 @@ mod phones;
 mod standing;
 mod statuses;
 mod stripe;
+mod stripe_api;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
