@@ -46,6 +46,13 @@ impl<'a> Object<'a> {
             .is_some_and(|members| members.contains_key(key))
     }
 
+    /// The names of its members.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.members
+            .into_iter()
+            .flat_map(|members| members.keys().map(String::as_str))
+    }
+
     /// A member that has to be there, read by `get`: `o.required("id", Object::text)`.
     pub fn required<T>(
         &self,

@@ -48,6 +48,8 @@ pub struct Event {
     /// The store's id of the first payment: equal for all periods of a subscription. Without the
     /// `..N` that Google Play counts renewals with.
     pub original_transaction_id: Option<String>,
+    /// Whether somebody of the customer's family paid.
+    pub is_family_share: bool,
     /// Whether this renewal turned a trial into a paid subscription.
     pub is_trial_conversion: bool,
     /// The App User IDs that lost their purchases, for [`Kind::Transfer`].
@@ -116,6 +118,7 @@ pub fn read(body: &[u8]) -> Result<Event, Unreadable> {
         original_transaction_id: event
             .text("original_transaction_id")?
             .map(|id| without_renewal_count(&id).to_owned()),
+        is_family_share: event.flag("is_family_share")?.unwrap_or(false),
         is_trial_conversion: event.flag("is_trial_conversion")?.unwrap_or(false),
         transferred_from: event.texts("transferred_from")?.unwrap_or_default(),
         transferred_to: event.texts("transferred_to")?.unwrap_or_default(),
@@ -170,9 +173,18 @@ fn is_sandbox(event: &Object) -> json::Result<bool> {
     Ok(environment.is_some_and(|name| name != "PRODUCTION"))
 }
 
+impl Event {
+    /// What all events of one purchase have in common: the first transaction, else the one that is
+    /// named, without the count of renewals.
+    pub fn purchase(&self) -> Option<&str> {
+        let one = self.transaction_id.as_deref().map(without_renewal_count);
+        self.original_transaction_id.as_deref().or(one)
+    }
+}
+
 /// `GPA.3345-1122-7788-90123..4` is the fifth renewal of `GPA.3345-1122-7788-90123`: Google's
 /// «subscription order numbers», quoted at <https://stackoverflow.com/a/36739101>.
-fn without_renewal_count(id: &str) -> &str {
+pub fn without_renewal_count(id: &str) -> &str {
     match id.rsplit_once("..") {
         Some((first, count)) if count.parse::<u32>().is_ok() => first,
         _ => id,

@@ -3,9 +3,11 @@
 
 mod event;
 mod kind;
+mod subscriber;
 
-pub use event::{Adjustment, Event, read};
+pub use event::{Adjustment, Event, read, without_renewal_count};
 pub use kind::Kind;
+pub use subscriber::{Purchase, Subscriber, read_subscriber};
 
 pub use crate::signature::sign;
 

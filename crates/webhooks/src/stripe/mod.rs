@@ -18,6 +18,7 @@ pub use subscription::{Item, Status, Subscription, read_subscription};
 pub use crate::signature::{sign, verify};
 
 use chrono::DateTime;
+use serde_json::Value;
 
 use crate::Unreadable;
 use crate::json::{self, Object};
@@ -76,7 +77,8 @@ pub enum Change {
     Customer(Customer),
     /// `customer.deleted`; [`Event::customer`] is gone.
     CustomerDeleted,
-    /// A thin event. It only names [`Event::object_id`]: fetch that object to learn its state.
+    /// A thin event. It only names [`Event::object_id`]: fetch that object to learn its state, and
+    /// go on with [`with_object`].
     Thin {
         /// The type of the object to fetch, such as `subscription`.
         object_type: Option<String>,
@@ -158,6 +160,37 @@ fn read_thin(event: &Object) -> json::Result<Event> {
         object_id,
         change: Change::Thin { object_type },
     })
+}
+
+/// The event with its object as it was read from the API: of a thin event, which only names it, the
+/// snapshot that Stripe did not send. Keeps what only the event knows.
+pub fn with_object(event: Event, object: &Value) -> Result<Event, Unreadable> {
+    let object_type = Object::root(object)?.text("object")?.unwrap_or_default();
+    let kind = event.kind.strip_prefix("v1.").unwrap_or(&event.kind);
+    let data = serde_json::json!({"object": object});
+    let data = Object::root(&data)?;
+    let change = match Change::read(kind, &object_type, &data)? {
+        // Thin events have words of their own for what became of a subscription.
+        Change::Other if object_type == "subscription" => {
+            Change::read("customer.subscription.updated", &object_type, &data)?
+        }
+        change => change,
+    };
+    let customer = match object_type.as_str() {
+        "customer" => event.object_id.clone(),
+        _ => data.object("object")?.id("customer").unwrap_or_default(),
+    };
+    Ok(Event {
+        kind: kind.to_owned(),
+        customer: customer.or(event.customer),
+        change,
+        ..event
+    })
+}
+
+/// Reads a checkout session as the API answers it.
+pub fn read_checkout(object: &Value) -> Result<Checkout, Unreadable> {
+    Checkout::read(&Object::root(object)?)
 }
 
 fn account(event: &Object) -> json::Result<Option<String>> {

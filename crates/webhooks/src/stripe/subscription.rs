@@ -1,6 +1,7 @@
 use crate::Unreadable;
 use crate::json::{self, Object};
 use crate::open_enum::open_enum;
+use serde_json::Value;
 
 /// A subscription. <https://docs.stripe.com/api/subscriptions/object>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Subscription {
     pub user_id: Option<String>,
     /// What is paid for.
     pub items: Vec<Item>,
+    /// When it was made, unix seconds.
+    pub created: Option<i64>,
     /// When the period of `period_end` began, unix seconds.
     pub period_start: Option<i64>,
     /// When the current period ends, unix seconds: of the item that runs longest since «basil»,
@@ -52,6 +55,11 @@ pub struct Item {
     pub product: Option<String>,
     /// How many, such as seats; 1 for a metered price, which has none.
     pub quantity: i64,
+    /// The name by which the price is looked up, such as `pro_month`.
+    pub lookup_key: Option<String>,
+    /// What the price opens, where its metadata says so: `entitlement`, else `plan`. Several stand
+    /// with commas between them.
+    pub entitlements: Vec<String>,
 }
 
 open_enum! {
@@ -79,8 +87,8 @@ open_enum! {
 
 /// Reads a subscription as the API answers it (`GET /v1/subscriptions/{id}`), with the same eyes
 /// as an event. `deleted` and `previous_status` are only ever told by events.
-pub fn read_subscription(body: &[u8]) -> Result<Subscription, Unreadable> {
-    Subscription::read(&Object::root(&json::parse(body)?)?)
+pub fn read_subscription(object: &Value) -> Result<Subscription, Unreadable> {
+    Subscription::read(&Object::root(object)?)
 }
 
 impl Subscription {
@@ -95,6 +103,7 @@ impl Subscription {
             deleted: false,
             user_id: super::user_id(subscription)?,
             items: items.iter().map(Item::read).collect::<Result<_, _>>()?,
+            created: subscription.int("created")?,
             period_start,
             period_end,
             trial_end: subscription.int("trial_end")?,
@@ -138,12 +147,20 @@ impl Item {
     fn read(item: &Object) -> json::Result<Self> {
         // A plan is the older form of a price. Items carry both, or only the plan.
         let price = if item.has("price") { "price" } else { "plan" };
-        let product = item.object(price)?.id("product")?;
+        let details = item.object(price)?;
+        let metadata = details.object("metadata")?;
+        let named = metadata.text("entitlement")?.or(metadata.text("plan")?);
+        let names = named.as_deref().unwrap_or_default().split(',');
 
         Ok(Self {
             price: item.required(price, Object::id)?,
-            product,
+            product: details.id("product")?,
             quantity: item.int("quantity")?.unwrap_or(1),
+            lookup_key: details.text("lookup_key")?,
+            entitlements: names
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect(),
         })
     }
 }

@@ -1,6 +1,7 @@
 use webhooks::Refused;
 use webhooks::revenuecat::{
-    Adjustment, Event, Kind, SIGNATURE_HEADER, Secrets, TOLERANCE_S, read, sign, verify,
+    Adjustment, Event, Kind, SIGNATURE_HEADER, Secrets, Subscriber, TOLERANCE_S, read,
+    read_subscriber, sign, verify,
 };
 
 use crate::fixtures;
@@ -182,6 +183,7 @@ fn a_renewal_says_who_what_and_until_when() {
             expiration_reason: None,
             transaction_id: Some("2000000912349999".into()),
             original_transaction_id: Some("2000000912345678".into()),
+            is_family_share: false,
             is_trial_conversion: false,
             transferred_from: vec![],
             transferred_to: vec![],
@@ -336,4 +338,88 @@ fn a_malformed_event_is_refused_by_the_name_of_the_member() {
         of("malformed--expiration-string"),
         "event.expiration_at_ms has to be a whole number"
     );
+}
+
+#[test]
+fn all_events_of_a_purchase_name_the_same_purchase() {
+    let mut body = fixtures::json("revenuecat/INITIAL_PURCHASE--play-store.json");
+    let purchase = |body: &serde_json::Value| {
+        let event = read(body.to_string().as_bytes()).unwrap();
+        event.purchase().map(str::to_owned)
+    };
+    body["event"]["original_transaction_id"] = "GPA.3345-1122-7788-90123..4".into();
+    assert_eq!(purchase(&body).as_deref(), Some("GPA.3345-1122-7788-90123"));
+    body["event"]["original_transaction_id"] = serde_json::Value::Null;
+    body["event"]["transaction_id"] = "GPA.3345-1122-7788-90123..5".into();
+    assert_eq!(purchase(&body).as_deref(), Some("GPA.3345-1122-7788-90123"));
+    body["event"]["transaction_id"] = serde_json::Value::Null;
+    assert_eq!(purchase(&body), None);
+    assert!(event("INITIAL_PURCHASE--family-share").is_family_share);
+}
+
+fn subscriber(state: &str) -> Subscriber {
+    read_subscriber(&fixtures::json(&format!(
+        "revenuecat/api-v1-subscriber--{state}.json"
+    )))
+    .unwrap()
+}
+
+#[test]
+fn a_subscriber_says_what_they_hold_where_and_until_when() {
+    let two = subscriber("two-stores");
+    let held: Vec<_> = two
+        .purchases
+        .iter()
+        .map(|p| {
+            (
+                p.product.as_str(),
+                p.store.as_str(),
+                p.transaction.as_deref(),
+                p.expires_at_ms,
+            )
+        })
+        .collect();
+    assert_eq!(
+        held,
+        [
+            (
+                "com.demo.app.pro.monthly",
+                "app_store",
+                Some("2000000912345678"),
+                Some(1_796_592_000_000)
+            ),
+            (
+                "pro:monthly-base",
+                "play_store",
+                Some("GPA.3345-1122-7788-90123"),
+                Some(1_797_456_000_000)
+            ),
+        ]
+    );
+    // RevenueCat names one product for an entitlement; another of the same is told by its own events.
+    assert_eq!(two.purchases[1].entitlements, ["pro_access"]);
+    assert_eq!(two.purchases[0].entitlements, [""; 0]);
+
+    let lifetime = subscriber("lifetime");
+    assert_eq!(lifetime.purchases.len(), 1);
+    assert_eq!(
+        (
+            lifetime.purchases[0].expires_at_ms,
+            &*lifetime.purchases[0].entitlements
+        ),
+        (None, &["pro_access".to_owned()][..])
+    );
+    assert!(subscriber("refunded").purchases[0].refunded_at_ms.is_some());
+    assert!(
+        subscriber("grace").purchases[0]
+            .grace_expires_at_ms
+            .is_some()
+    );
+    assert!(
+        subscriber("cancelled-not-expired").purchases[0]
+            .unsubscribed_at_ms
+            .is_some()
+    );
+    assert_eq!(subscriber("unknown-201").purchases, []);
+    assert!(read_subscriber(&fixtures::json("revenuecat/api-v1-error-401.json")).is_err());
 }

@@ -1,5 +1,8 @@
+use serde_json::Value;
 use serde_json::json;
-use webhooks::stripe::{Change, Event, Item, Status, Subscription, read, read_subscription};
+use webhooks::stripe::{
+    Change, Event, Item, Status, Subscription, read, read_subscription, with_object,
+};
 
 use super::{CUSTOMER, INVOICE, SUBSCRIPTION, USER, event, reread};
 use crate::fixtures;
@@ -38,8 +41,11 @@ fn a_subscription_says_who_what_and_until_when() {
             items: vec![Item {
                 price: PRO.into(),
                 product: Some("prod_H6YnjA6GeRYEsc".into()),
-                quantity: 1
+                quantity: 1,
+                lookup_key: Some("pro_month".into()),
+                entitlements: vec!["pro_access".into()],
             }],
+            created: Some(1_794_000_000),
             period_start: Some(PERIOD_START),
             period_end: Some(PERIOD_END),
             trial_end: None,
@@ -148,6 +154,8 @@ fn an_item_from_before_prices_is_known_by_its_plan() {
     let file = "stripe/legacy--customer.subscription.created--active.json";
     let mut body = fixtures::json(file);
     let item = &mut body["data"]["object"]["items"]["data"][0];
+    item["plan"]["lookup_key"] = item["price"]["lookup_key"].clone();
+    item["plan"]["metadata"] = item["price"]["metadata"].clone();
     item.as_object_mut().unwrap().remove("price");
 
     assert_eq!(reread(&body), read(&fixtures::body(file)).unwrap());
@@ -159,8 +167,47 @@ fn a_fetched_subscription_reads_like_the_one_in_an_event() {
         let file = format!("{shape}--customer.subscription.created--active");
         let object = &fixtures::json(&format!("stripe/{file}.json"))["data"]["object"];
 
-        let fetched = read_subscription(object.to_string().as_bytes()).unwrap();
+        let fetched = read_subscription(object).unwrap();
 
         assert_eq!(fetched, subscription_of(event(&file)));
     }
+}
+
+/// Invariant 24.
+#[test]
+fn inv_24_a_thin_event_with_its_object_reads_like_the_snapshot() {
+    let mut thin = fixtures::json("stripe/thin--v1.customer.subscription.updated.json");
+    for kind in [
+        "v1.customer.subscription.updated",
+        "v1.customer.subscription.past_due",
+    ] {
+        thin["type"] = kind.into();
+        let event = read(thin.to_string().as_bytes()).unwrap();
+        let snapshot =
+            fixtures::json("stripe/endive--customer.subscription.updated--quantity.json");
+
+        let told = with_object(event.clone(), &snapshot["data"]["object"]).unwrap();
+
+        assert_eq!(
+            told.change,
+            Change::Subscription(subscription("updated--quantity"))
+        );
+        assert_eq!(told.kind, kind.trim_start_matches("v1."));
+        assert_eq!((told.id, told.created), (event.id, event.created));
+        assert_eq!(told.customer.as_deref(), Some(CUSTOMER));
+    }
+}
+
+#[test]
+fn a_price_says_by_name_and_in_its_metadata_what_it_opens() {
+    let mut body = fixtures::json("stripe/endive--customer.subscription.created--active.json");
+    let price = &mut body["data"]["object"]["items"]["data"][0]["price"];
+    price["metadata"] = serde_json::json!({"entitlement": "pro, support ,", "plan": "ignored"});
+    let item = |body: &Value| subscription_of(reread(body)).items.remove(0);
+    assert_eq!(item(&body).entitlements, ["pro", "support"]);
+    body["data"]["object"]["items"]["data"][0]["price"]["metadata"] =
+        serde_json::json!({"plan": "pro"});
+    assert_eq!(item(&body).entitlements, ["pro"]);
+    body["data"]["object"]["items"]["data"][0]["price"]["metadata"] = serde_json::json!({});
+    assert_eq!(item(&body).entitlements, [""; 0]);
 }
