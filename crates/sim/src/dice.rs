@@ -44,3 +44,9 @@ impl Dice {
             .collect()
     }
 }
+
+/// A new id, as `cus_9s6XKzkNRiz8i3`.
+pub fn fresh(prefix: &str, length: usize) -> String {
+    let letters = Dice::of(&uuid::Uuid::new_v4().to_string()).letters(length);
+    format!("{prefix}_{letters}")
+}

@@ -20,6 +20,7 @@ pub mod llm;
 pub mod mailbox;
 mod net;
 pub mod oidc;
+mod payments;
 pub mod revenuecat;
 pub mod stripe;
 
@@ -34,6 +35,10 @@ use tokio::task::JoinSet;
 pub use crate::llm::{Call, Llm, Reply, Step};
 pub use crate::mailbox::{Mailbox, Message};
 pub use crate::oidc::Oidc;
+use crate::payments::clock::Clock;
+pub use crate::payments::faults::{ApiFault, Faults};
+pub use crate::payments::outbox::Letter;
+use crate::payments::outbox::Outbox;
 
 pub struct Options {
     /// Port of the model, the mailbox page, the providers and the event senders; 0 takes any.
@@ -45,6 +50,8 @@ pub struct Options {
     pub webhooks: Option<WebhookTarget>,
     /// Between two words of an answer.
     pub llm_gap: Duration,
+    /// What the payment providers tell is not sent, but waits for [`World::letters`].
+    pub by_hand: bool,
 }
 
 #[derive(Clone)]
@@ -63,6 +70,7 @@ impl Default for Options {
             smtp_port: 0,
             webhooks: None,
             llm_gap: Duration::from_millis(25),
+            by_hand: false,
         }
     }
 }
@@ -75,7 +83,10 @@ pub async fn start(options: Options) -> io::Result<World> {
     let mailbox = Mailbox::default();
     let llm = Llm::new(options.llm_gap);
     let oidc = Oidc::new(http_addr);
-    let target = events::Target::new(options.webhooks.into());
+    let target = events::Target::default();
+    let clock = Clock::system();
+    let outbox = Outbox::new(clock.clone());
+    let stripe = stripe::Account::new(http_addr, clock.clone(), outbox.clone());
 
     let router = Router::new()
         .merge(home::routes(http_addr, smtp_addr, target.clone()))
@@ -83,6 +94,7 @@ pub async fn start(options: Options) -> io::Result<World> {
         .nest("/v1", llm::routes(llm.clone()))
         .merge(mailbox::routes(mailbox.clone()))
         .merge(oidc::routes(oidc.clone()))
+        .merge(stripe::routes(stripe.clone()))
         .layer(middleware::from_fn(net::local_names_only));
 
     let mut tasks = JoinSet::new();
@@ -94,15 +106,27 @@ pub async fn start(options: Options) -> io::Result<World> {
         mailbox::smtp::session(stream, letters.clone())
     }));
 
-    Ok(World {
+    if !options.by_hand {
+        let account = stripe.clone();
+        tasks.spawn(outbox.clone().send_for_ever(move || account.with(|_| ())));
+    }
+
+    let world = World {
         http: http_addr,
         smtp: smtp_addr,
         mailbox,
         llm,
         oidc,
+        stripe,
+        clock,
+        outbox,
         target,
         _tasks: tasks,
-    })
+    };
+    if let Some(target) = options.webhooks {
+        world.send_events_to(target);
+    }
+    Ok(world)
 }
 
 /// A running simulation. Dropping it frees the ports and closes every connection.
@@ -112,6 +136,9 @@ pub struct World {
     mailbox: Mailbox,
     llm: Llm,
     oidc: Oidc,
+    stripe: stripe::Account,
+    clock: Clock,
+    outbox: Outbox,
     target: events::Target,
     _tasks: JoinSet<std::convert::Infallible>,
 }
@@ -148,7 +175,44 @@ impl World {
 
     /// For a backend whose address is known only now: it may need the world's before it can start.
     pub fn send_events_to(&self, target: WebhookTarget) {
+        let url = target.base_url.trim_end_matches('/');
+        self.stripe
+            .send_to(&format!("{url}/webhooks/stripe"), &target.stripe_secret);
         events::set(&self.target, target);
+    }
+
+    /// Stripe's API, its pay page and its portal; any key that begins with `sk_test_` is accepted.
+    pub fn stripe_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    pub fn stripe(&self) -> &stripe::Account {
+        &self.stripe
+    }
+
+    /// The payment providers tell this time from now on, in Unix seconds, and as much more as they were
+    /// turned on.
+    pub fn tell_payments_time(&self, clock: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.clock.follow(clock);
+    }
+
+    /// What the payment providers have to send now, with the headers to send it with, in a world that
+    /// leaves that to the caller. Each goes back to [`Self::answered`].
+    pub fn letters(&self) -> Vec<(Letter, Vec<(&'static str, String)>)> {
+        self.stripe.with(|_| ());
+        let letters = self.outbox.due().into_iter();
+        letters
+            .map(|letter| (letter.clone(), self.outbox.seal(&letter)))
+            .collect()
+    }
+
+    pub fn answered(&self, letter: Letter, status: u16) {
+        self.outbox.answered(letter, Some(status));
+    }
+
+    /// What goes wrong between the payment providers and the backend.
+    pub fn set_faults(&self, faults: Faults) {
+        self.outbox.set_faults(faults);
     }
 
     pub fn mailbox(&self) -> &Mailbox {

@@ -66,6 +66,7 @@ async fn a_taken_port_is_replaced_by_a_free_one() {
         smtp_port: port(first.smtp_url()),
         webhooks: None,
         llm_gap: Duration::ZERO,
+        by_hand: false,
     });
     let second = second.await.unwrap();
 
