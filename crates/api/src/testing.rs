@@ -97,6 +97,7 @@ impl Test {
     async fn over(db: Db, variables: &[(&str, &str)]) -> Self {
         let world = sim::start(sim::Options {
             llm_gap: Duration::ZERO,
+            by_hand: true,
             ..sim::Options::default()
         })
         .await
@@ -114,6 +115,13 @@ impl Test {
             .unwrap();
         let clock = app.clock.clone();
         world.oidc().tell_time(move || clock.now().unix());
+        let clock = app.clock.clone();
+        world.tell_payments_time(move || clock.now().unix());
+        world.send_events_to(sim::WebhookTarget {
+            base_url: app.public_url(),
+            stripe_secret: STRIPE_SECRET.to_owned(),
+            revenuecat_secret: REVENUECAT_SECRET.to_owned(),
+        });
         Self {
             router: crate::router(&app),
             app,
@@ -142,6 +150,33 @@ impl Test {
             due.sort_by_key(|job| job.id);
             for job in due {
                 jobs::run(&self.app, job).await;
+            }
+        }
+    }
+
+    /// Takes every event that the simulated Stripe and RevenueCat have to send by now, and those that
+    /// follow; gives how many. What is refused they send again later.
+    pub async fn deliver(&self) -> usize {
+        let mut delivered = 0;
+        loop {
+            let letters = self.world.letters();
+            if letters.is_empty() {
+                return delivered;
+            }
+            for (letter, headers) in letters {
+                let path = letter
+                    .url
+                    .trim_start_matches(&self.app.public_url())
+                    .to_owned();
+                let mut post = request(Method::POST, "", &path);
+                for (name, value) in headers {
+                    post = post.header(name, value);
+                }
+                let answer = self
+                    .send(post.body(Body::from(letter.body.clone())).unwrap())
+                    .await;
+                self.world.answered(letter, answer.status.as_u16());
+                delivered += 1;
             }
         }
     }

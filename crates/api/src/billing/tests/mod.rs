@@ -9,6 +9,7 @@ mod convergence;
 mod desk;
 mod inbox;
 mod phones;
+mod sold;
 mod standing;
 mod statuses;
 mod stripe;
