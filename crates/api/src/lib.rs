@@ -11,6 +11,7 @@ pub mod config;
 mod docs;
 mod error;
 mod extract;
+mod features;
 mod health;
 mod http;
 mod idempotency;
@@ -35,6 +36,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(health::routes())
         .merge(auth::routes())
         .merge(chat::routes())
+        .merge(features::routes())
         .merge(billing::routes())
         .merge(docs::routes())
 }

@@ -43,6 +43,10 @@ use Caller::{Admin, Anyone, Secret, User};
 const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("get", "/.well-known/jwks.json", Anyone),
     ("get", "/api/admin/audit", Admin),
+    ("get", "/api/admin/features", Admin),
+    ("put", "/api/admin/features/{name}", Admin),
+    ("delete", "/api/admin/features/{name}/users/{id}", Admin),
+    ("put", "/api/admin/features/{name}/users/{id}", Admin),
     ("get", "/api/admin/llm", Admin),
     ("put", "/api/admin/llm", Admin),
     ("get", "/api/admin/usage", Admin),
@@ -80,6 +84,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
         User,
     ),
     ("get", "/api/entitlements", User),
+    ("get", "/api/features", User),
     ("get", "/api/generations", User),
     ("get", "/api/generations/{id}", User),
     ("get", "/api/generations/{id}/events", User),

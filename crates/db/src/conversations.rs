@@ -47,6 +47,7 @@ row! {
     #[expect(missing_docs, reason = "the columns say it")]
     pub struct Opening {
         pub conversation_id: Uuid,
+        pub user_id: Uuid,
         pub title: Option<String>,
         pub question: String,
         pub answer: String,
@@ -56,14 +57,14 @@ row! {
 sql! {
     /// The opening that this answer is of; `None` where its question was not the first.
     pub fn opening(db: &Db, answer: Uuid) -> Option<Opening> {
-        "select c.id as conversation_id, c.title, q.content as question, a.content as answer
+        "select c.id as conversation_id, c.user_id, c.title, q.content as question, a.content as answer
          from messages a join messages q on q.id = a.parent_id join conversations c on c.id = a.conversation_id
          where a.id = $answer and q.parent_id is null"
     }
 
     /// The same, as the transaction sees it.
     pub fn opened_by(tx: &mut Tx, answer: Uuid) -> Option<Opening> {
-        "select c.id as conversation_id, c.title, q.content as question, a.content as answer
+        "select c.id as conversation_id, c.user_id, c.title, q.content as question, a.content as answer
          from messages a join messages q on q.id = a.parent_id join conversations c on c.id = a.conversation_id
          where a.id = $answer and q.parent_id is null"
     }

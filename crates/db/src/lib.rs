@@ -41,6 +41,7 @@ pub mod billing;
 pub mod conversations;
 pub mod done_once;
 pub mod factors;
+pub mod features;
 pub mod generations;
 pub mod idempotency;
 pub mod identities;

@@ -26,6 +26,10 @@ pub const TABLES: &[(&str, Fate)] = &[
     ("billing_subscriptions", Moves),
     ("conversations", Moves),
     ("entitlement_grants", Moves),
+    (
+        "feature_overrides",
+        Ends("the account has its own, or none"),
+    ),
     ("generations", Moves),
     ("idempotency_keys", Ends("copies of answers, for a day")),
     (

@@ -7,7 +7,7 @@ use super::{
     prices,
     scrub::Scrub,
 };
-use crate::App;
+use crate::{App, features};
 use anyhow::Context;
 use db::{
     Tx,
@@ -73,7 +73,9 @@ pub async fn run(app: &App, job: &Job) -> anyhow::Result<()> {
     let Some(opening) = opening.filter(has_first_words) else {
         return Ok(());
     };
-    if !db::prices::settings(&app.db).await?.enabled {
+    if !db::prices::settings(&app.db).await?.enabled
+        || !features::has(&app.db, &features::MODEL_TITLES, opening.user_id).await?
+    {
         return Ok(());
     }
     match ask_model(app, &opening).await {

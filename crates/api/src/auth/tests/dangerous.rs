@@ -85,6 +85,10 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
 /// and what admins do to others by their office.
 const HARMLESS: &[(&str, &str)] = &[
     ("get", "/api/admin/audit"),
+    ("get", "/api/admin/features"),
+    ("put", "/api/admin/features/{}"),
+    ("delete", "/api/admin/features/{}/users/{}"),
+    ("put", "/api/admin/features/{}/users/{}"),
     ("get", "/api/admin/llm"),
     ("put", "/api/admin/llm"),
     ("get", "/api/admin/usage"),

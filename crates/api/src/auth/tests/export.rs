@@ -16,6 +16,10 @@ const TABLES: &[(&str, Result<&str, &str>)] = &[
     ("billing_subscriptions", Ok("subscriptions.json")),
     ("conversations", Ok("conversations.json")),
     ("entitlement_grants", Ok("entitlements.json")),
+    (
+        "feature_overrides",
+        Err("switches of the product, which the user gave nothing to"),
+    ),
     ("generations", Ok("generations.json")),
     ("idempotency_keys", Err("copies of answers, for a day")),
     ("identities", Ok("identities.json")),

@@ -1,0 +1,2 @@
+drop table feature_overrides;
+drop table features;
