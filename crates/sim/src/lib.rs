@@ -87,6 +87,7 @@ pub async fn start(options: Options) -> io::Result<World> {
     let clock = Clock::system();
     let outbox = Outbox::new(clock.clone());
     let stripe = stripe::Account::new(http_addr, clock.clone(), outbox.clone());
+    let revenuecat = revenuecat::Project::new(clock.clone(), outbox.clone());
 
     let router = Router::new()
         .merge(home::routes(http_addr, smtp_addr, target.clone()))
@@ -95,6 +96,7 @@ pub async fn start(options: Options) -> io::Result<World> {
         .merge(mailbox::routes(mailbox.clone()))
         .merge(oidc::routes(oidc.clone()))
         .merge(stripe::routes(stripe.clone()))
+        .merge(revenuecat::routes(revenuecat.clone(), outbox.clone()))
         .layer(middleware::from_fn(net::local_names_only));
 
     let mut tasks = JoinSet::new();
@@ -107,8 +109,12 @@ pub async fn start(options: Options) -> io::Result<World> {
     }));
 
     if !options.by_hand {
-        let account = stripe.clone();
-        tasks.spawn(outbox.clone().send_for_ever(move || account.with(|_| ())));
+        let (account, project) = (stripe.clone(), revenuecat.clone());
+        let catch_up = move || {
+            account.with(|_| ());
+            project.catch_up();
+        };
+        tasks.spawn(outbox.clone().send_for_ever(catch_up));
     }
 
     let world = World {
@@ -118,6 +124,7 @@ pub async fn start(options: Options) -> io::Result<World> {
         llm,
         oidc,
         stripe,
+        revenuecat,
         clock,
         outbox,
         target,
@@ -137,6 +144,7 @@ pub struct World {
     llm: Llm,
     oidc: Oidc,
     stripe: stripe::Account,
+    revenuecat: revenuecat::Project,
     clock: Clock,
     outbox: Outbox,
     target: events::Target,
@@ -178,6 +186,10 @@ impl World {
         let url = target.base_url.trim_end_matches('/');
         self.stripe
             .send_to(&format!("{url}/webhooks/stripe"), &target.stripe_secret);
+        self.revenuecat.send_to(
+            &format!("{url}/webhooks/revenuecat"),
+            &target.revenuecat_secret,
+        );
         events::set(&self.target, target);
     }
 
@@ -190,6 +202,15 @@ impl World {
         &self.stripe
     }
 
+    /// RevenueCat's API; any key that begins with `sk_` is accepted.
+    pub fn revenuecat_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    pub fn revenuecat(&self) -> &revenuecat::Project {
+        &self.revenuecat
+    }
+
     /// The payment providers tell this time from now on, in Unix seconds, and as much more as they were
     /// turned on.
     pub fn tell_payments_time(&self, clock: impl Fn() -> i64 + Send + Sync + 'static) {
@@ -200,6 +221,7 @@ impl World {
     /// leaves that to the caller. Each goes back to [`Self::answered`].
     pub fn letters(&self) -> Vec<(Letter, Vec<(&'static str, String)>)> {
         self.stripe.with(|_| ());
+        self.revenuecat.catch_up();
         let letters = self.outbox.due().into_iter();
         letters
             .map(|letter| (letter.clone(), self.outbox.seal(&letter)))

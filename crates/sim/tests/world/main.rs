@@ -7,6 +7,7 @@ mod llm;
 mod mailbox;
 mod oidc;
 mod pages;
+mod phones;
 mod stripe;
 
 use std::time::Duration;
