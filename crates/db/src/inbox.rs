@@ -99,6 +99,8 @@ pub struct Arrival<'a> {
     pub subject: &'a str,
     /// When it happened, says the provider.
     pub occurred_at: Timestamp,
+    /// `hook`, or `poll` when nobody delivered it and it was found at the provider.
+    pub source: &'a str,
     /// Which secret signed it; `None` of what was asked for.
     pub key_id: Option<&'a str>,
     /// Exactly what was signed.

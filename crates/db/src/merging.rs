@@ -22,6 +22,7 @@ pub const TABLES: &[(&str, Fate)] = &[
         "auth_codes",
         Ends("they let in whoever began the anonymous session"),
     ),
+    ("billing_checkouts", Moves),
     ("billing_customers", Moves),
     ("billing_subscriptions", Moves),
     ("conversations", Moves),
@@ -65,7 +66,13 @@ pub const TABLES: &[(&str, Fate)] = &[
 
 sql! {
     fn customers(tx: &mut Tx, from: Uuid, to: Uuid) {
-        "update billing_customers set user_id = $to where user_id = $from"
+        // The account's checkouts are for the customer it has, if it has one.
+        "update billing_customers set user_id = $to, checkout = false where user_id = $from"
+    }
+
+    fn checkouts(tx: &mut Tx, from: Uuid, to: Uuid) {
+        // Both may have had a request of the same key.
+        "update billing_checkouts set user_id = $to, key = id where user_id = $from"
     }
 
     fn subscriptions(tx: &mut Tx, from: Uuid, to: Uuid) {
@@ -114,6 +121,7 @@ sql! {
 /// the anonymous user.
 pub async fn move_rows(tx: &mut Tx, from: Uuid, to: Uuid, now: Timestamp) -> Result<()> {
     customers(tx, from, to).await?;
+    checkouts(tx, from, to).await?;
     subscriptions(tx, from, to).await?;
     grants(tx, from, to).await?;
     conversations(tx, from, to).await?;

@@ -144,7 +144,7 @@ both_engines! {
 
     async fn an_event_is_kept_once_with_its_job(db: Db) {
         let body = br#"{"type":"invoice.paid"}"#;
-        let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: "evt_1", kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), key_id: None, body };
+        let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: "evt_1", kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), source: "hook", key_id: None, body };
         let tasks: Vec<_> = (0..100).map(|_| { let (db, arrival) = (db.clone(), arrival); tokio::spawn(async move { inbox::ingest(&db, arrival, now()).await.unwrap() }) }).collect();
         let mut fresh = 0;
         for task in tasks { fresh += task.await.unwrap() as u32; }
@@ -589,7 +589,7 @@ both_engines! {
     async fn arrivals_that_wait_together_are_each_told_their_own_fate(db: Db) {
         let tasks: Vec<_> = (0..400).map(|n| { let db = db.clone(); tokio::spawn(async move {
             let external_id = format!("evt_{}", n % 200);
-            let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &external_id, kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), key_id: None, body: b"{}" };
+            let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &external_id, kind: "invoice.paid", api_version: None, subject: "stripe:cus_1", occurred_at: now(), source: "hook", key_id: None, body: b"{}" };
             inbox::ingest(&db, arrival, now()).await.unwrap()
         }) }).collect();
         let mut fresh = 0;
@@ -601,7 +601,7 @@ both_engines! {
     async fn a_sender_who_goes_away_takes_no_other_with_it(db: Db) {
         for n in 0..30u64 {
             let ingest = async |id: String| {
-                let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &id, kind: "k", api_version: None, subject: "s", occurred_at: now(), key_id: None, body: b"{}" };
+                let arrival = inbox::Arrival { provider: "stripe", mode: "test", external_id: &id, kind: "k", api_version: None, subject: "s", occurred_at: now(), source: "hook", key_id: None, body: b"{}" };
                 inbox::ingest(&db, arrival, now()).await
             };
             let hasty = tokio::time::timeout(Duration::from_micros(n * 40), ingest(format!("gone_{n}")));

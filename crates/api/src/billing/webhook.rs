@@ -60,23 +60,26 @@ async fn stripe(
     let event = stripe::read(&body).map_err(|e| unreadable("stripe", &e))?;
 
     let mode = if event.livemode { "live" } else { "test" };
-    let subject = event
-        .customer
-        .as_deref()
-        .or(event.object_id.as_deref())
-        .unwrap_or(&event.id);
     let arrival = Arrival {
         provider: "stripe",
         mode,
         external_id: &event.id,
         kind: &event.kind,
         api_version: event.api_version.as_deref(),
-        subject: &format!("stripe:{subject}"),
+        subject: &subject(&event),
         occurred_at: Timestamp::from_unix(event.created),
+        source: "hook",
         key_id: Some(&webhooks::key_id(secrets[key].expose())),
         body: &body,
     };
     ingest(&app, arrival).await
+}
+
+/// Whose events are applied one at a time.
+pub fn subject(event: &stripe::Event) -> String {
+    let customer = event.customer.as_deref();
+    let subject = customer.or(event.object_id.as_deref());
+    format!("stripe:{}", subject.unwrap_or(&event.id))
 }
 
 /// The same at the path that Flask apps had.
@@ -149,6 +152,7 @@ async fn revenuecat(
         api_version: None,
         subject: &format!("revenuecat:{subject}"),
         occurred_at: Timestamp::from_millis(event.at_ms),
+        source: "hook",
         key_id: Some(&webhooks::key_id(signed_with[key].expose())),
         body: &body,
     };

@@ -116,6 +116,7 @@ impl Works {
             api_version: None,
             subject,
             occurred_at: self.app.now(),
+            source: "hook",
             key_id: None,
             body: b"{}",
         };

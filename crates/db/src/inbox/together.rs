@@ -23,22 +23,22 @@ const OVERHEAD: usize = 400;
 const INGEST_POSTGRES: &str = "
     with arrived as (
         insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                    received_at, key_id, body, status)
+                                    received_at, key_id, body, source, status)
         select *, 'received'
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::bytea[])
+                    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::bytea[], $12::text[])
         on conflict (provider, mode, external_id) do nothing
         returning id, subject, received_at
     ), queued as (
         insert into jobs (id, kind, subject, payload, due_at, attempts, created_at)
-        select id, $12, subject, jsonb_build_object('event', id), received_at, 0, received_at from arrived
+        select id, $13, subject, jsonb_build_object('event', id), received_at, 0, received_at from arrived
     )
     select id from arrived";
 
 // SQLite has no `unnest`, and no `with` that writes: behind each comes a row an arrival.
 const EVENTS_SQLITE: &str = "
     insert into webhook_events (id, provider, mode, external_id, kind, api_version, subject, occurred_at,
-                                received_at, key_id, body, status) ";
+                                received_at, key_id, body, source, status) ";
 const JOBS_SQLITE: &str =
     "insert into jobs (id, kind, subject, payload, due_at, attempts, created_at) ";
 
@@ -61,6 +61,7 @@ struct Waiting {
     received_at: Timestamp,
     key_id: Option<String>,
     body: Vec<u8>,
+    source: String,
     written: oneshot::Sender<Result<bool>>,
 }
 
@@ -79,6 +80,7 @@ pub(crate) async fn ingest(db: &Db, arrival: &Arrival<'_>, now: Timestamp) -> Re
         received_at: now,
         key_id: arrival.key_id.map(Into::into),
         body: arrival.body.into(),
+        source: arrival.source.into(),
         written,
     };
     arrivals.lock().push(waiting);
@@ -209,6 +211,7 @@ async fn insert_postgres(pool: &PgPool, batch: &[Waiting]) -> sqlx::Result<Vec<U
                 .collect::<Vec<_>>(),
         )
         .bind(batch.iter().map(|w| w.body.as_slice()).collect::<Vec<_>>())
+        .bind(column(|w| &w.source))
         .bind(APPLY)
         .fetch_all(pool)
         .await
@@ -228,6 +231,7 @@ async fn insert_sqlite(conn: &mut SqliteConnection, batch: &[Waiting]) -> sqlx::
             .push_bind(waiting.received_at)
             .push_bind(&waiting.key_id)
             .push_bind(waiting.body.as_slice())
+            .push_bind(&waiting.source)
             .push("'received'");
     });
     events.push(" on conflict (provider, mode, external_id) do nothing returning id");

@@ -12,6 +12,10 @@ const TABLES: &[(&str, Result<&str, &str>)] = &[
     ("api_keys", Ok("api_keys.json")),
     ("audit_origins", Ok("audit.json")),
     ("auth_codes", Err("seconds old, and hashed")),
+    (
+        "billing_checkouts",
+        Err("pages to pay on, and subscriptions.json tells what came of them"),
+    ),
     ("billing_customers", Ok("customers.json")),
     ("billing_subscriptions", Ok("subscriptions.json")),
     ("conversations", Ok("conversations.json")),
@@ -137,6 +141,12 @@ pub(super) async fn fill(test: &Test, person: &Person) {
     billing::save_subscription(&mut tx, &subscription, now)
         .await
         .unwrap();
+    let (checkout, page) = (format!("cs_{id}"), "https://checkout.example.com");
+    db::checkouts::keep(
+        &mut tx, &checkout, id, "test", "key:1", b"hash", "pro", page, now, now,
+    )
+    .await
+    .unwrap();
     billing::replace_grants(
         &mut tx,
         "stripe",
