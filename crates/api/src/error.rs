@@ -206,6 +206,18 @@ pub enum Error {
     BillingRefused,
     #[error("{0}")]
     PaymentFailed(String),
+    #[error("There is a subscription already. End or change it first, or say `force`.")]
+    AlreadySubscribed {
+        store: String,
+        manage_url: Option<String>,
+    },
+    #[error("This subscription is the store's to change: {store}.")]
+    ManagedElsewhere {
+        store: String,
+        manage_url: Option<String>,
+    },
+    #[error("This subscription has ended. Subscribe again.")]
+    SubscriptionEnded,
 
     #[error("The database cannot be reached just now. Nothing was lost; try again.")]
     DatabaseUnavailable,
@@ -645,6 +657,15 @@ impl Error {
             (Self::BillingRefused, _) => {
                 Kind(S::BAD_GATEWAY, "billing_refused", "Refused by Stripe")
             }
+            (Self::AlreadySubscribed { .. }, _) => {
+                Kind(S::CONFLICT, "already_subscribed", "Already subscribed")
+            }
+            (Self::ManagedElsewhere { .. }, _) => {
+                Kind(S::CONFLICT, "managed_elsewhere", "Managed by a store")
+            }
+            (Self::SubscriptionEnded, _) => {
+                Kind(S::CONFLICT, "subscription_ended", "Subscription ended")
+            }
             (Self::PaymentFailed(_), _) => {
                 Kind(S::PAYMENT_REQUIRED, "payment_failed", "Payment failed")
             }
@@ -781,6 +802,11 @@ fn problem(
         Error::AccountLinkRequired { provider, email } => {
             body["provider"] = json!(provider);
             body["email"] = json!(email);
+        }
+        Error::AlreadySubscribed { store, manage_url }
+        | Error::ManagedElsewhere { store, manage_url } => {
+            body["store"] = json!(store);
+            body["manage_url"] = json!(manage_url);
         }
         Error::QuotaExceeded {
             what,

@@ -356,6 +356,11 @@ impl Page {
         }
     }
 
+    /// Where the page goes on, in words of the list's own.
+    pub fn text(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// The id the page goes on from.
     pub fn cursor(&self) -> Result<Option<Uuid>> {
         let parse = |cursor: &String| {

@@ -180,7 +180,7 @@ impl Keyed {
     }
 }
 
-fn chosen_key(headers: &HeaderMap) -> Result<Option<&str>> {
+pub fn chosen_key(headers: &HeaderMap) -> Result<Option<&str>> {
     let Some(key) = headers.get("idempotency-key") else {
         return Ok(None);
     };

@@ -306,6 +306,7 @@ pub async fn purge(app: &App) -> anyhow::Result<()> {
     db::passkeys::delete_expired(&mut tx, days(1)).await?;
     db::inbox::delete_settled(&mut tx, days(90)).await?;
     db::inbox::delete_left(&mut tx, days(400)).await?;
+    db::checkouts::delete_expired(&mut tx, days(30)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;

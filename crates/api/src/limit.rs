@@ -40,6 +40,7 @@ pub enum Action {
     WebhookRefused,
     Chat,
     Export,
+    BillingSync,
     AuditedRefusal,
 }
 
@@ -98,7 +99,7 @@ const fn growing(
 }
 
 /// The table. `RATE_LIMITS` overrides rows by name.
-pub const RULES: [Rule; 18] = [
+pub const RULES: [Rule; 19] = [
     rule(Action::Api, "api", "address, on /api/", 100, 15 * 60),
     rule(Action::SignIn, "sign_in", "address", 10, 60),
     growing(
@@ -175,6 +176,13 @@ pub const RULES: [Rule; 18] = [
         "user, asking for their data",
         3,
         60 * 60,
+    ),
+    rule(
+        Action::BillingSync,
+        "billing_sync",
+        "user, else checkout, read anew from Stripe and RevenueCat",
+        6,
+        60,
     ),
     rule(
         Action::AuditedRefusal,

@@ -55,6 +55,11 @@ pub(crate) use both_engines;
 /// 2026-11-20, 09:30 UTC.
 pub const START: Timestamp = Timestamp::from_unix(1_795_167_000);
 pub const STRIPE_SECRET: &str = "whsec_of_the_tests_0123456789";
+/// With these variables the simulated Stripe can be asked; without, it only tells.
+pub const SELLING: [(&str, &str); 2] = [
+    ("STRIPE_SECRET_KEY", "sk_test_simulated"),
+    ("STRIPE_API_BASE", "{stripe}"),
+];
 pub const REVENUECAT_SECRET: &str = "revenuecat_of_the_tests_0123456789";
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -312,10 +317,11 @@ fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
+    let stripe = world.stripe_url();
     env.extend(
         variables
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            .map(|(name, value)| ((*name).to_owned(), value.replace("{stripe}", &stripe))),
     );
     Config::from_env(&env).unwrap().config
 }

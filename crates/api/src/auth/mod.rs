@@ -41,7 +41,7 @@ mod key_file;
 pub mod keys;
 mod known_device;
 mod leave;
-mod link;
+pub mod link;
 mod link_words;
 mod linking;
 mod logout;

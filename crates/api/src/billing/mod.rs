@@ -1,19 +1,28 @@
 //! Subscriptions of the web (Stripe) and of phones (RevenueCat), and the one truth of what they open.
 use crate::{
-    App,
+    App, Error, Result,
     config::{Problem, Secret},
     http::is_loopback,
 };
+use stripe_api::Stripe;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod apply;
+mod checkout;
+mod customers;
 pub mod entitlements;
 pub mod inbox;
+mod invoices;
 mod overview;
+mod pages;
 pub mod plans;
+mod portal;
+mod reread;
 mod revenuecat;
 mod stripe;
 pub mod stripe_api;
+mod subscriptions;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -23,6 +32,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(webhook::routes())
         .merge(inbox::routes())
         .merge(overview::routes())
+        .merge(checkout::routes())
+        .merge(portal::routes())
+        .merge(subscriptions::routes())
+        .merge(invoices::routes())
+        .merge(sync::routes())
+        .merge(pages::routes())
 }
 
 /// What signs events in development, where nothing is configured.
@@ -51,6 +66,14 @@ pub struct Config {
     /// Where it comes back to when it has not. Default: the page /subscriptions/cancel.
     #[arg(long)]
     pub stripe_cancel_url: Option<url::Url>,
+
+    /// What customers may do in Stripe's portal: `bpc_…`, as `plinth billing setup-stripe` prints it. Default: the one of the account.
+    #[arg(long)]
+    pub stripe_portal_configuration: Option<String>,
+
+    /// Where the pages /subscriptions/success and /subscriptions/cancel lead on to, for example into your app: myapp://subscriptions. Unset, they lead nowhere.
+    #[arg(long)]
+    pub billing_app_url: Option<url::Url>,
 
     /// Signs Stripe's events. A comma list rotates: any of them is accepted. Development has one of its own.
     #[arg(long, value_delimiter = ',')]
@@ -152,7 +175,31 @@ impl Config {
         }
     }
 
+    /// The same in a word.
+    pub fn mode(&self, production: bool) -> &'static str {
+        match self.is_live(production) {
+            true => "live",
+            false => "test",
+        }
+    }
+
     pub fn takes_revenuecat(&self) -> bool {
         !self.revenuecat_webhook_secret.is_empty() || !self.revenuecat_signing_secret.is_empty()
     }
+}
+
+/// Stripe, where something is sold on the web.
+pub fn stripe_of(app: &App) -> Result<&Stripe> {
+    app.stripe.as_ref().ok_or(Error::BillingNotConfigured)
+}
+
+/// Where somebody ends what a store charges them for.
+pub fn manage_url(store: &str) -> Option<&'static str> {
+    Some(match store {
+        "app_store" | "mac_app_store" => "https://apps.apple.com/account/subscriptions",
+        "play_store" => "https://play.google.com/store/account/subscriptions",
+        "amazon" => "https://www.amazon.com/yourmembershipsandsubscriptions",
+        "roku" => "https://my.roku.com/subscriptions",
+        _ => return None,
+    })
 }

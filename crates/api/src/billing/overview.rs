@@ -10,6 +10,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -74,13 +75,13 @@ async fn plans(State(app): State<App>) -> Json<Plans> {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Billing {
+pub struct Billing {
     plan: String,
     subscriptions: Vec<Subscription>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Subscription {
+pub struct Subscription {
     id: String,
     /// `stripe` or `revenuecat`.
     provider: String,
@@ -99,11 +100,24 @@ struct Subscription {
 /// The user's subscriptions, on the web and on phones alike.
 #[utoipa::path(get, path = "/api/billing", tag = "billing", responses((status = 200, body = Billing)))]
 async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
-    let plan = entitlements::plan_of(&app, auth.user).await?.name.clone();
-    let rows = db::billing::subscriptions_of_user(&app.db, auth.user).await?;
+    of_user(&app, auth.user).await.map(Json)
+}
+
+/// What is known of a user.
+pub async fn of_user(app: &App, user: Uuid) -> Result<Billing> {
+    let plan = entitlements::plan_of(app, user).await?.name.clone();
+    let rows = db::billing::subscriptions_of_user(&app.db, user).await?;
+    Ok(Billing {
+        plan,
+        subscriptions: rows.into_iter().map(subscription).collect(),
+    })
+}
+
+/// A subscription as it is shown to its owner.
+pub fn subscription(row: db::billing::Subscription) -> Subscription {
     // Of a purchase that was renewed, the row still knows an end that was told before.
     let is_over = |status: &str| ["canceled", "incomplete_expired", "expired"].contains(&status);
-    let subscription = |row: db::billing::Subscription| Subscription {
+    Subscription {
         ended_at: row
             .ended_at
             .filter(|_| is_over(&row.status))
@@ -117,9 +131,5 @@ async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
         will_renew: row.will_renew,
         current_period_end: row.period_end.map(Into::into),
         cancel_at: row.cancel_at.map(Into::into),
-    };
-    Ok(Json(Billing {
-        plan,
-        subscriptions: rows.into_iter().map(subscription).collect(),
-    }))
+    }
 }

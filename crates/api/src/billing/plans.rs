@@ -27,6 +27,9 @@ pub struct Plan {
     /// The ways to buy it, the usual one first.
     #[serde(default, rename = "price")]
     pub offers: Vec<Offer>,
+    /// Days that who never subscribed before has for nothing; 0 is none.
+    #[serde(default)]
+    pub trial_days: u32,
     /// Products of the app stores that open it where RevenueCat names no entitlement.
     #[serde(default)]
     products: Vec<String>,

@@ -6,6 +6,7 @@ use db::{
     Timestamp, Tx,
     billing::{Grant, Subscription},
 };
+use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 use webhooks::stripe::{self as wire, Change, Checkout, Event};
@@ -318,4 +319,38 @@ async fn customer_deleted(
         grant(app, tx, &ended).await?;
     }
     Ok(Outcome::Processed)
+}
+
+/// What a subscription is, as it was read at `basis`.
+pub async fn apply_subscription(
+    app: &App,
+    tx: &mut Tx,
+    object: &Value,
+    basis: Timestamp,
+) -> anyhow::Result<Outcome> {
+    let event = as_event("customer.subscription.updated", object, basis);
+    apply(app, tx, &event).await
+}
+
+/// The same of a checkout.
+pub async fn apply_checkout(
+    app: &App,
+    tx: &mut Tx,
+    object: &Value,
+    basis: Timestamp,
+) -> anyhow::Result<Outcome> {
+    let event = as_event("checkout.session.completed", object, basis);
+    apply(app, tx, &event).await
+}
+
+fn as_event(kind: &str, object: &Value, basis: Timestamp) -> Vec<u8> {
+    let event = serde_json::json!({
+        "id": format!("read_{}", basis.as_micros()),
+        "object": "event",
+        "type": kind,
+        "created": basis.unix(),
+        "livemode": object["livemode"],
+        "data": {"object": object},
+    });
+    event.to_string().into_bytes()
 }

@@ -12,6 +12,37 @@ use url::{Url, form_urlencoded};
 /// The version of every request and of the endpoint that `plinth billing setup-stripe` makes.
 pub const VERSION: &str = "2026-10-28.endive";
 
+/// What Stripe is to tell, and is asked for when it did not: everything that bears on what a customer may
+/// use, or has to hear of.
+pub const EVENTS: [&str; 26] = [
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.trial_will_end",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+    "customer.updated",
+    "customer.deleted",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
+    "invoice.finalization_failed",
+    "invoice_payment.paid",
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.closed",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.refund.updated",
+];
+
 const ATTEMPTS: u32 = 3;
 /// For one attempt.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -72,6 +103,20 @@ impl From<Failure> for Error {
     }
 }
 
+/// What an answer holds.
+pub struct Written {
+    pub object: Value,
+    /// It was said before, in answer to the same key: the object may have changed since.
+    pub replayed: bool,
+}
+
+/// Part of a list.
+pub struct Page {
+    pub data: Vec<Value>,
+    /// What the next page begins after.
+    pub next: Option<String>,
+}
+
 /// One request, which may take several attempts.
 struct Call<'a> {
     method: Method,
@@ -103,13 +148,52 @@ impl Stripe {
 
     /// Reads. The path begins with `/v1/` or `/v2/`.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.ask(Call {
+        let call = Call {
             method: Method::GET,
             path,
             form: form(query),
             idempotency_key: None,
-        })
-        .await
+        };
+        Ok(self.ask(call).await?.object)
+    }
+
+    /// Reads a list to its end.
+    pub async fn list(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+        let mut all = vec![];
+        let mut after = None;
+        loop {
+            let page = self.page(path, query, after.as_deref()).await?;
+            all.extend(page.data);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Reads one page of a list, as large as pages are unless the query says otherwise.
+    pub async fn page(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        after: Option<&str>,
+    ) -> Result<Page, Failure> {
+        let mut query = query.to_vec();
+        if !query.iter().any(|(name, _)| *name == "limit") {
+            query.push(("limit", "100"));
+        }
+        query.extend(after.map(|after| ("starting_after", after)));
+        let mut list = self.get(path, &query).await?;
+        let more = list["has_more"] == true;
+        let Value::Array(data) = list["data"].take() else {
+            return Err(Failure::Unavailable {
+                why: format!("{path} gives no list"),
+                retry_after: RETRY_AFTER,
+            });
+        };
+        let last = data.last().and_then(|last| last["id"].as_str());
+        let next = last.filter(|_| more).map(ToOwned::to_owned);
+        Ok(Page { data, next })
     }
 
     /// Writes. The same key with the same form is done once, however often it is sent; nested members
@@ -120,6 +204,16 @@ impl Stripe {
         fields: &[(N, V)],
         idempotency_key: &str,
     ) -> Result<Value, Failure> {
+        Ok(self.write(path, fields, idempotency_key).await?.object)
+    }
+
+    /// The same, and whether it was done before.
+    pub async fn write<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        path: &str,
+        fields: &[(N, V)],
+        idempotency_key: &str,
+    ) -> Result<Written, Failure> {
         self.ask(Call {
             method: Method::POST,
             path,
@@ -131,16 +225,16 @@ impl Stripe {
 
     /// Ends an object; doing so twice is of no harm.
     pub async fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.ask(Call {
+        let call = Call {
             method: Method::DELETE,
             path,
             form: form(query),
             idempotency_key: None,
-        })
-        .await
+        };
+        Ok(self.ask(call).await?.object)
     }
 
-    async fn ask(&self, call: Call<'_>) -> Result<Value, Failure> {
+    async fn ask(&self, call: Call<'_>) -> Result<Written, Failure> {
         let begun = Instant::now();
         let mut attempt = 1;
         loop {
@@ -161,7 +255,7 @@ impl Stripe {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Value, Failed> {
+    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Written, Failed> {
         let begun = Instant::now();
         let answered = self.send(call, timeout).await;
         let outcome = match &answered {
@@ -177,7 +271,7 @@ impl Stripe {
         answered
     }
 
-    async fn send(&self, call: &Call<'_>, timeout: Duration) -> Result<Value, Failed> {
+    async fn send(&self, call: &Call<'_>, timeout: Duration) -> Result<Written, Failed> {
         let Call {
             method, path, form, ..
         } = call;
@@ -214,7 +308,9 @@ impl Stripe {
         let body = response.bytes().await.map_err(broken)?;
         let body: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
-            return body.ok_or_else(|| Failed::unavailable("its answer is no JSON".into()));
+            let replayed = text(&headers, "idempotent-replayed") == Some("true");
+            let object = body.ok_or_else(|| Failed::unavailable("its answer is no JSON".into()))?;
+            return Ok(Written { object, replayed });
         }
         let error = body.map(|mut body| body["error"].take());
         let failed = Failed::told(status, &headers, &error.unwrap_or_default());

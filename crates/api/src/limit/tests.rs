@@ -62,6 +62,7 @@ fn the_table_is_what_the_contract_says() {
             "webhook_refused 60/60",
             "chat 60/60",
             "export 3/3600",
+            "billing_sync 6/60",
             "audited_refusal 1/60"
         ]
     );

@@ -9,6 +9,7 @@ mod convergence;
 mod desk;
 mod inbox;
 mod phones;
+mod selling;
 mod sold;
 mod standing;
 mod statuses;
