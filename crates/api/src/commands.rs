@@ -6,6 +6,7 @@ use std::{collections::HashMap, process::ExitCode};
 mod accept;
 pub mod admin;
 mod audit;
+mod billing;
 mod doctor;
 mod inbox;
 mod keys;
@@ -64,6 +65,9 @@ enum Command {
     /// The log of what was decided about accounts
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// What is sold: compare it with Stripe, take in what was missed, set Stripe up
+    #[command(subcommand)]
+    Billing(billing::Verb),
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -100,6 +104,7 @@ pub fn run() -> ExitCode {
         }),
         Command::Admin(verb) => configured(|checked| done(runtime(admin::run(checked, verb)))),
         Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
+        Command::Billing(verb) => configured(|checked| billing::run(checked, verb)),
         Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
         Command::Users(verb) => configured(|checked| users::run(checked, verb)),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),

@@ -240,6 +240,9 @@ async fn give_back(app: &App) -> db::Result<()> {
 async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
     match job.kind.as_str() {
         db::inbox::APPLY => billing::apply::run(app, &job.payload).await,
+        billing::poll::KIND => billing::poll::run(app).await,
+        billing::reconcile::KIND => billing::reconcile::run(app, &job.payload).await,
+        billing::endings::KIND => billing::endings::run(app).await,
         mail::SEND => mail::send(app, job).await,
         auth::apple::REVOKE => auth::apple::revoke(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
@@ -254,9 +257,12 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
 
 /// Work that comes again, and how often. A tick is a job whose key is its time, so that several
 /// instances do it once.
-const RECURRING: [(&str, Duration); 3] = [
+const RECURRING: [(&str, Duration); 6] = [
     (chat::sweep::KIND, Duration::from_secs(15)),
     (auth::chain::KIND, Duration::from_secs(60)),
+    (billing::poll::KIND, billing::poll::EVERY),
+    (billing::endings::KIND, billing::endings::EVERY),
+    (billing::reconcile::KIND, billing::reconcile::EVERY),
     (PURGE, Duration::from_secs(3600)),
 ];
 

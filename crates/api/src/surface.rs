@@ -47,6 +47,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("put", "/api/admin/features/{name}", Admin),
     ("delete", "/api/admin/features/{name}/users/{id}", Admin),
     ("put", "/api/admin/features/{name}/users/{id}", Admin),
+    ("post", "/api/admin/billing/users/{id}/reconcile", Admin),
     ("get", "/api/admin/llm", Admin),
     ("put", "/api/admin/llm", Admin),
     ("get", "/api/admin/usage", Admin),

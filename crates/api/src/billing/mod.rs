@@ -7,18 +7,24 @@ use crate::{
 use stripe_api::Stripe;
 use utoipa_axum::router::OpenApiRouter;
 
+mod admin;
 pub mod apply;
 mod checkout;
 mod customers;
+mod drift;
+pub mod endings;
 pub mod entitlements;
 pub mod inbox;
 mod invoices;
 mod overview;
 mod pages;
 pub mod plans;
+pub mod poll;
 mod portal;
+pub mod reconcile;
 mod reread;
 mod revenuecat;
+pub mod setup;
 mod stripe;
 pub mod stripe_api;
 mod subscriptions;
@@ -38,6 +44,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(invoices::routes())
         .merge(sync::routes())
         .merge(pages::routes())
+        .merge(admin::routes())
 }
 
 /// What signs events in development, where nothing is configured.

@@ -343,6 +343,23 @@ pub async fn apply_checkout(
     apply(app, tx, &event).await
 }
 
+/// Stripe has no such subscription any more.
+pub async fn gone(app: &App, tx: &mut Tx, id: &str, basis: Timestamp) -> anyhow::Result<Outcome> {
+    let mode = app.config.billing.mode(app.config.is_production());
+    let Some(stored) = db::billing::subscription(tx, SOURCE, mode, id).await? else {
+        return Ok(Outcome::Ignored("unknown"));
+    };
+    let ended = Subscription {
+        status: "canceled".into(),
+        will_renew: false,
+        ended_at: Some(stored.ended_at.unwrap_or(basis)),
+        ..stored
+    };
+    db::billing::save_subscription(tx, &ended, app.now()).await?;
+    grant(app, tx, &ended).await?;
+    Ok(Outcome::Processed)
+}
+
 fn as_event(kind: &str, object: &Value, basis: Timestamp) -> Vec<u8> {
     let event = serde_json::json!({
         "id": format!("read_{}", basis.as_micros()),

@@ -89,6 +89,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("put", "/api/admin/features/{}"),
     ("delete", "/api/admin/features/{}/users/{}"),
     ("put", "/api/admin/features/{}/users/{}"),
+    ("post", "/api/admin/billing/users/{}/reconcile"),
     ("get", "/api/admin/llm"),
     ("put", "/api/admin/llm"),
     ("get", "/api/admin/usage"),

@@ -9,6 +9,7 @@ mod convergence;
 mod desk;
 mod inbox;
 mod phones;
+mod reconciling;
 mod selling;
 mod sold;
 mod standing;

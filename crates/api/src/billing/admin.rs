@@ -1,0 +1,58 @@
+use super::{
+    reconcile::{self, Report},
+    stripe_api::Failure,
+    stripe_of,
+};
+use crate::{
+    App, Error, Result,
+    auth::{audit, session::Client},
+    extract::{Admin, Json, Path, Query},
+};
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(reconcile))
+}
+
+#[derive(Deserialize, IntoParams)]
+struct How {
+    /// Say what differs, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Compare what is kept of a user's subscriptions with what Stripe says, and make it so.
+#[utoipa::path(post, path = "/api/admin/billing/users/{id}/reconcile", tag = "admin", params(("id" = Uuid, Path), How),
+    responses((status = 200, body = Report), (status = 404), (status = 503)))]
+async fn reconcile(
+    State(app): State<App>,
+    admin: Admin,
+    client: Client,
+    Path(id): Path<Uuid>,
+    Query(how): Query<How>,
+) -> Result<Json<Report>> {
+    let api = stripe_of(&app)?;
+    db::users::by_id(&app.db, id)
+        .await?
+        .ok_or(Error::UserNotFound)?;
+
+    let mut report = Report::of(how.dry_run);
+    let compared = reconcile::user(&app, api, id, &mut report).await;
+    compared.map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure.into(),
+        Err(error) => Error::Internal(error),
+    })?;
+    if !how.dry_run {
+        let detail = json!({"compared": report.compared, "drift": report.drift.len()});
+        let (action, now) = ("billing_reconciled", app.now());
+        let mut tx = app.db.begin().await?;
+        audit::by_admin(&mut tx, &client, action, &admin, Some(id), detail, now).await?;
+        tx.commit().await?;
+    }
+    Ok(Json(report))
+}
