@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Engine, Test, both_engines};
+use crate::testing::{Test, both_engines};
 use http::Method;
 use serde_json::{Value, json};
 

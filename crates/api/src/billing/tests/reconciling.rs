@@ -219,7 +219,7 @@ both_engines! {
         shop.work().await;
 
         assert_eq!(shop.standing().await, ["pro"]);
-        let events = db::inbox::newest(&shop.app.db, 100).await.unwrap();
+        let events = db::inbox::page(&shop.app.db, &db::inbox::Filter::default(), uuid::Uuid::max(), 100).await.unwrap();
         assert!(events.iter().all(|event| EVENTS.contains(&event.kind.as_str())), "{events:?}");
         assert_eq!(db::testing::rows(&shop.app.db, "webhook_events where source = 'poll'").await.unwrap(), events.len() as i64);
         assert_eq!(shop.waiting().await, 0);
