@@ -22,9 +22,10 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where events go, which may become known after the world has started.
 pub type Target = Arc<Mutex<Option<WebhookTarget>>>;
 
-pub fn routes(target: Target) -> Router {
+pub fn routes(target: Target, account: stripe::Account) -> Router {
     let sender = Sender {
         target,
+        account,
         http: Arc::default(),
     };
     Router::new()
@@ -47,6 +48,7 @@ pub fn set(target: &Target, new: WebhookTarget) {
 #[derive(Clone)]
 struct Sender {
     target: Target,
+    account: stripe::Account,
     /// Made for the first event: it reads the machine's certificates, which takes longer than to start
     /// everything else.
     http: Arc<OnceLock<reqwest::Client>>,
@@ -60,6 +62,7 @@ async fn stripe_event(State(sender): State<Sender>, Json(spec): Json<Stripe>) ->
         return unknown(&spec.kind, stripe::TYPES);
     }
 
+    sender.account.know(&spec);
     let event = stripe::event(&spec, crate::now());
     let body = event.to_string();
     let signed_at = crate::now();

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 pub use crate::llm::{Call, Llm, Reply, Step};
 pub use crate::mailbox::{Mailbox, Message};
 pub use crate::oidc::Oidc;
+use crate::payments::board::Board;
 use crate::payments::clock::Clock;
 pub use crate::payments::faults::{ApiFault, Faults};
 pub use crate::payments::outbox::Letter;
@@ -91,10 +92,16 @@ pub async fn start(options: Options) -> io::Result<World> {
 
     let router = Router::new()
         .merge(home::routes(http_addr, smtp_addr, target.clone()))
-        .merge(events::routes(target.clone()))
+        .merge(events::routes(target.clone(), stripe.clone()))
         .nest("/v1", llm::routes(llm.clone()))
         .merge(mailbox::routes(mailbox.clone()))
         .merge(oidc::routes(oidc.clone()))
+        .merge(payments::board::routes(Board {
+            account: stripe.clone(),
+            project: revenuecat.clone(),
+            outbox: outbox.clone(),
+            clock: clock.clone(),
+        }))
         .merge(stripe::routes(stripe.clone()))
         .merge(revenuecat::routes(revenuecat.clone(), outbox.clone()))
         .layer(middleware::from_fn(net::local_names_only));
@@ -196,6 +203,11 @@ impl World {
     /// Stripe's API, its pay page and its portal; any key that begins with `sk_test_` is accepted.
     pub fn stripe_url(&self) -> String {
         format!("http://{}", self.http)
+    }
+
+    /// The board: what the payment providers tell, their clock, and what goes wrong.
+    pub fn payments_url(&self) -> String {
+        format!("http://{}/payments", self.http)
     }
 
     pub fn stripe(&self) -> &stripe::Account {

@@ -242,7 +242,9 @@ impl World {
     async fn start(config: &mut Config) -> anyhow::Result<Self> {
         use crate::{
             auth::simulated,
-            billing::{DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_SECRET},
+            billing::{
+                DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_KEY, DEVELOPMENT_STRIPE_SECRET,
+            },
         };
         let billing = &mut config.billing;
         let mut simulated = Simulated {
@@ -251,6 +253,8 @@ impl World {
             payments: billing.stripe_webhook_secret.is_empty() && !billing.takes_revenuecat(),
             providers: false,
         };
+        // A secret of one's own is for events of one's own, which the simulated Stripe does not know.
+        let sells = billing.stripe_webhook_secret.is_empty() && billing.stripe_secret_key.is_none();
         if billing.stripe_webhook_secret.is_empty() {
             billing.stripe_webhook_secret = vec![DEVELOPMENT_STRIPE_SECRET.to_owned().into()];
         }
@@ -287,6 +291,10 @@ impl World {
             providers.gemini_base_url = world.llm_url().parse()?;
             providers.anthropic_base_url = world.anthropic_url().parse()?;
         }
+        if sells {
+            config.billing.stripe_secret_key = Some(DEVELOPMENT_STRIPE_KEY.to_owned().into());
+            config.billing.stripe_api_base = world.stripe_url().parse()?;
+        }
         if simulated.mail {
             config.mail.smtp_url = Some(world.smtp_url().into());
         }
@@ -304,6 +312,9 @@ impl World {
         let mut lines = vec![("Simulated world", self.world.home_url())];
         if self.simulated.mail {
             lines.push(("Mailbox", self.world.mailbox_url()));
+        }
+        if self.simulated.payments {
+            lines.push(("Payments", self.world.payments_url()));
         }
         lines
     }

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::books::Books;
+use super::books::{AfterRetries, Books};
 use super::call::Answers;
 use super::refusal::{Refusal, Result};
 use super::state::Endpoint;
 use super::state::session::Asked;
-use super::{life, seed};
+use super::{life, made_up, seed};
 use crate::payments::clock::Clock;
 use crate::payments::faults::ApiFault;
 use crate::payments::outbox::Outbox;
@@ -96,6 +96,39 @@ impl Account {
         });
     }
 
+    /// The newest of what was told.
+    pub(crate) fn told(&self, most: usize) -> Vec<Told> {
+        self.with(|books| {
+            let newest = books.events.iter().rev().take(most);
+            let told = newest.map(|event| Told {
+                id: event.id.clone(),
+                kind: event.kind.clone(),
+                object: event.object_id(),
+                at: event.created,
+            });
+            told.collect()
+        })
+    }
+
+    /// Whether there is such an event.
+    pub(crate) fn send_again(&self, event: &str) -> bool {
+        self.with(|books| books.send_again(event))
+    }
+
+    pub(crate) fn after_retries(&self) -> AfterRetries {
+        self.with(|books| books.policy.after_retries)
+    }
+
+    /// What becomes of a subscription that is never paid.
+    pub fn set_after_retries(&self, after: AfterRetries) {
+        self.with(|books| books.policy.after_retries = after);
+    }
+
+    /// Knows from now on what a made-up event says.
+    pub(crate) fn know(&self, spec: &made_up::Stripe) {
+        self.with(|books| made_up::know(books, spec));
+    }
+
     /// Pays an open checkout session as its page does; a card whose bank asks is confirmed. What the
     /// page would say is the error.
     pub fn pay(&self, session: &str, number: &str) -> std::result::Result<(), String> {
@@ -117,4 +150,12 @@ impl Account {
         });
         paid.map_err(|refusal: Refusal| refusal.message)
     }
+}
+
+/// An event, as the board lists it.
+pub(crate) struct Told {
+    pub id: String,
+    pub kind: String,
+    pub object: String,
+    pub at: i64,
 }

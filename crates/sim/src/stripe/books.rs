@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::event::{Cause, Event};
 use super::refusal::{Refusal, Result};
-use super::state::subscription::Status;
 use super::state::{
     Card, Coupon, Customer, Endpoint, Invoice, InvoicePayment, Payment, PortalConfiguration,
     PortalSession, Price, Product, PromotionCode, Refund, Session, Show, Subscription, TestClock,
@@ -82,10 +82,19 @@ pub struct Books {
 }
 
 /// What the account's settings say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// A subscription's status when every attempt to be paid has failed: canceled, unpaid or past_due.
-    pub after_retries: Status,
+    pub after_retries: AfterRetries,
+}
+
+/// A subscription's status when every attempt to be paid has failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterRetries {
+    #[default]
+    Canceled,
+    Unpaid,
+    PastDue,
 }
 
 impl Books {
@@ -94,9 +103,7 @@ impl Books {
             origin,
             now,
             cause: None,
-            policy: Policy {
-                after_retries: Status::Canceled,
-            },
+            policy: Policy::default(),
             outbox,
             sent: 0,
             cards: Table::default(),
@@ -203,31 +210,40 @@ impl Books {
 
     /// Sends what happened since the last time to every endpoint that wants it.
     pub fn send_off(&mut self) {
+        self.events.rows[self.sent..]
+            .iter()
+            .for_each(|event| self.send(event));
+        self.sent = self.events.rows.len();
+    }
+
+    /// Whether there is such an event.
+    pub fn send_again(&self, event: &str) -> bool {
+        let event = self.get::<Event>(event);
+        event.inspect(|event| self.send(event)).is_some()
+    }
+
+    fn send(&self, event: &Event) {
         let default = if self.outbox.faults().old_version {
             Version::of_2024()
         } else {
             Version::newest()
         };
-        for event in &self.events.rows[self.sent..] {
-            let endpoints: Vec<_> = self
-                .endpoints
-                .iter()
-                .filter(|endpoint| endpoint.wants(&event.kind))
-                .collect();
-            let event = event.awaited(endpoints.len());
-            for endpoint in endpoints {
-                let version = endpoint.version.as_deref().map(Version::new);
-                let body = event.show(version.as_ref().unwrap_or(&default)).to_string();
-                let seal = Seal {
-                    provider: Provider::Stripe,
-                    secret: endpoint.secret.clone(),
-                    signing_secret: None,
-                };
-                self.outbox
-                    .post(&event.id, endpoint.url.clone(), body, seal);
-            }
+        let endpoints = self.endpoints.iter();
+        let endpoints: Vec<_> = endpoints
+            .filter(|endpoint| endpoint.wants(&event.kind))
+            .collect();
+        let event = event.awaited(endpoints.len());
+        for endpoint in endpoints {
+            let version = endpoint.version.as_deref().map(Version::new);
+            let body = event.show(version.as_ref().unwrap_or(&default)).to_string();
+            let seal = Seal {
+                provider: Provider::Stripe,
+                secret: endpoint.secret.clone(),
+                signing_secret: None,
+            };
+            self.outbox
+                .post(&event.id, endpoint.url.clone(), body, seal);
         }
-        self.sent = self.events.rows.len();
     }
 
     /// A page of these, which come oldest first, shown newest first.

@@ -20,7 +20,9 @@ mod version;
 use axum::Router;
 
 pub use account::Account;
+pub use books::AfterRetries;
 pub use made_up::{Stripe, TYPES, builds, event};
+pub(crate) use seed::PROMOTION_CODE;
 
 pub const API_VERSION: &str = "2026-10-28.endive";
 

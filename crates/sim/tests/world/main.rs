@@ -1,6 +1,7 @@
 //! The world as a client meets it.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod board;
 mod events;
 mod faults;
 mod llm;

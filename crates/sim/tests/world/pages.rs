@@ -8,7 +8,7 @@ use crate::{http, world};
 async fn the_pages_need_nothing_from_elsewhere() {
     let world = world().await;
 
-    for url in [world.home_url(), world.mailbox_url()] {
+    for url in [world.home_url(), world.mailbox_url(), world.payments_url()] {
         let response = http().get(&url).send().await.unwrap();
         assert!(
             response.headers()["content-security-policy"]

@@ -193,6 +193,7 @@ fn of_new(books: &Books, call: &Call) -> Result<Preview> {
         pending: vec![],
         test_clock: customer.test_clock,
         trial_end_told: false,
+        is_made_up: false,
         livemode: false,
     };
     subscription.items = super::subscriptions::changed_items(books, &details, &subscription, at)?;

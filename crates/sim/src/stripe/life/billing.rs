@@ -2,7 +2,7 @@
 
 use super::DAY_S;
 use crate::dice::fresh;
-use crate::stripe::books::Books;
+use crate::stripe::books::{AfterRetries, Books};
 use crate::stripe::refusal::Refusal;
 use crate::stripe::state::invoice::Line;
 use crate::stripe::state::payment::PaymentStatus;
@@ -339,7 +339,7 @@ fn failed(books: &mut Books, invoice: &Invoice, at: i64, action: &str) {
     };
     let gives_up = !first && failed.next_attempt.is_none();
     let after = books.policy.after_retries;
-    if gives_up && after == Status::Canceled {
+    if gives_up && after == AfterRetries::Canceled {
         super::end::now(books, subscription, "payment_failed", at);
         return;
     }
@@ -349,7 +349,9 @@ fn failed(books: &mut Books, invoice: &Invoice, at: i64, action: &str) {
         at,
         |subscription| match subscription.status {
             Status::Active | Status::Trialing => subscription.status = Status::PastDue,
-            Status::PastDue if gives_up => subscription.status = after,
+            Status::PastDue if gives_up && after == AfterRetries::Unpaid => {
+                subscription.status = Status::Unpaid;
+            }
             _ => {}
         },
     );

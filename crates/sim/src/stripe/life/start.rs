@@ -64,6 +64,7 @@ pub fn subscribe(
         metadata: wanted.metadata,
         pending: vec![],
         trial_end_told: false,
+        is_made_up: false,
         livemode: false,
     };
     subscription.period = trial.unwrap_or_else(|| subscription.period_from(at));

@@ -35,7 +35,8 @@ pub fn catch_up(books: &mut Books) {
 }
 
 fn next(books: &Books) -> Option<(i64, Due)> {
-    let subscriptions = books.subscriptions.iter().flat_map(|subscription| {
+    let own = books.subscriptions.iter().filter(|own| !own.is_made_up);
+    let subscriptions = own.flat_map(|subscription| {
         let now = books.now_of(&subscription.customer);
         of_subscription(subscription)
             .into_iter()

@@ -4,22 +4,13 @@ mod invoice;
 mod pay;
 mod portal;
 
-use std::sync::OnceLock;
-
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Redirect, Response};
-use minijinja::Environment;
-use minijinja::value::Serde;
-use serde_json::{Value, json};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
 
 use super::account::Account;
 use super::refusal::{Refusal, Result};
-
-/// Who sells.
-pub const MERCHANT: &str = "Plinth";
-/// Without `form-action`: a browser would not follow the way back to the application.
-const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+use crate::payments::page::{note, page};
 
 pub fn routes(account: Account) -> Router {
     let routes = Router::new()
@@ -27,54 +18,6 @@ pub fn routes(account: Account) -> Router {
         .merge(portal::routes())
         .merge(invoice::routes());
     routes.with_state(account)
-}
-
-fn templates() -> &'static Environment<'static> {
-    static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
-    TEMPLATES.get_or_init(|| {
-        let mut templates = Environment::new();
-        for (name, text) in [
-            ("base.html", include_str!("base.html")),
-            ("confirm.html", include_str!("confirm.html")),
-            ("invoice.html", include_str!("invoice.html")),
-            ("note.html", include_str!("note.html")),
-            ("pay.html", include_str!("pay.html")),
-            ("portal.html", include_str!("portal.html")),
-            ("preview.html", include_str!("preview.html")),
-        ] {
-            if let Err(error) = templates.add_template(name, text) {
-                tracing::error!(%error, name, "a page of the simulation cannot be read");
-            }
-        }
-        templates
-    })
-}
-
-fn page(name: &str, mut shown: Value) -> Response {
-    shown["merchant"] = MERCHANT.into();
-    let rendered = templates()
-        .get_template(name)
-        .and_then(|template| template.render(minijinja::Value::from(Serde(shown))));
-    match rendered {
-        Ok(html) => (
-            [
-                (header::CONTENT_SECURITY_POLICY, POLICY),
-                (header::CACHE_CONTROL, "no-store"),
-            ],
-            Html(html),
-        )
-            .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
-    }
-}
-
-/// A page that says one thing, with a way on.
-fn note(heading: &str, text: &str, way: Option<(&str, &str)>) -> Response {
-    let (link, url) = way.unzip();
-    page(
-        "note.html",
-        json!({"heading": heading, "text": text, "link": link, "url": url}),
-    )
 }
 
 fn nothing_here() -> Response {

@@ -36,6 +36,8 @@ pub struct Subscription {
     pub test_clock: Option<String>,
     /// It was told that the trial will end.
     pub trial_end_told: bool,
+    /// Somebody told of it that it is so: time does nothing to it.
+    pub is_made_up: bool,
     pub livemode: bool,
 }
 
@@ -64,6 +66,20 @@ impl Status {
             Self::Canceled => "canceled",
             Self::Paused => "paused",
         }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::Incomplete,
+            Self::IncompleteExpired,
+            Self::Trialing,
+            Self::Active,
+            Self::PastDue,
+            Self::Unpaid,
+            Self::Canceled,
+            Self::Paused,
+        ];
+        all.into_iter().find(|status| status.name() == name)
     }
 
     /// Never another again.
