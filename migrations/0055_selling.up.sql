@@ -18,3 +18,4 @@ create table billing_checkouts (
     created_at    timestamptz not null
 );
 create unique index billing_checkouts_key on billing_checkouts (user_id, key);
+create index billing_checkouts_expires on billing_checkouts (expires_at);

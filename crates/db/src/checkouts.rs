@@ -26,9 +26,10 @@ sql! {
         "select {columns} from billing_checkouts where user_id = $user and key = $key"
     }
 
-    /// How many checkouts the user began that were like this one.
-    pub fn count_like(db: &Db, user: Uuid, request_hash: &[u8]) -> One<(i64,)> {
-        "select count(*) from billing_checkouts where user_id = $user and request_hash = $request_hash"
+    /// How many checkouts like this one the user began, and one of them: together they tell the next from
+    /// every one before, also when old ones are forgotten.
+    pub fn like(db: &Db, user: Uuid, request_hash: &[u8]) -> One<(i64, Option<String>)> {
+        "select count(*), max(id) from billing_checkouts where user_id = $user and request_hash = $request_hash"
     }
 
     /// The newest checkout like this one that has not expired.

@@ -231,20 +231,37 @@ pub fn ours(app: &App, field: &'static str, asked: &str) -> Result<String> {
     Ok(url.into())
 }
 
+/// Why a price has no id.
+pub enum Unpriced {
+    /// Nobody made it.
+    Missing,
+    Failed(Failure),
+}
+
+impl From<Unpriced> for Error {
+    fn from(unpriced: Unpriced) -> Self {
+        match unpriced {
+            Unpriced::Missing => Self::BillingRefused,
+            Unpriced::Failed(failure) => failure.into(),
+        }
+    }
+}
+
 /// Stripe's id of a price: configured, or found by its lookup key.
-pub async fn price_id(api: &Stripe, offer: &Offer) -> Result<String> {
+pub async fn price_id(api: &Stripe, offer: &Offer) -> Result<String, Unpriced> {
     if let Some(id) = &offer.id {
         return Ok(id.clone());
     }
     let query = [("lookup_keys[]", offer.lookup.as_str()), ("active", "true")];
-    let prices = api.get("/v1/prices", &query).await?;
+    let prices = api.get("/v1/prices", &query).await;
+    let prices = prices.map_err(Unpriced::Failed)?;
     let id = prices["data"][0]["id"].as_str();
     id.map(ToOwned::to_owned).ok_or_else(|| {
         tracing::error!(
             lookup = offer.lookup,
             "Stripe has no price of this lookup key; `plinth billing setup-stripe` makes it"
         );
-        Error::BillingRefused
+        Unpriced::Missing
     })
 }
 
@@ -325,7 +342,7 @@ struct Request {
     user: Uuid,
     mode: &'static str,
     hash: [u8; 32],
-    /// A client's own, or one of the request and how often it led to a page before: two at once have the same,
+    /// A client's own, or one of the request and the pages that it led to before: two at once have the same,
     /// and so has one that was cut off before its page was kept.
     key: String,
     chosen: bool,
@@ -338,8 +355,9 @@ impl Request {
         let key = match chosen {
             Some(key) => format!("key:{}", hex::encode(Sha256::digest(key))),
             None => {
-                let (before,) = db::checkouts::count_like(&app.db, auth.user, &hash).await?;
-                format!("like:{}:{before}", hex::encode(hash))
+                let (before, one) = db::checkouts::like(&app.db, auth.user, &hash).await?;
+                let one = one.unwrap_or_default();
+                format!("like:{}:{before}:{one}", hex::encode(hash))
             }
         };
         Ok(Self {
@@ -352,7 +370,8 @@ impl Request {
     }
 
     fn stripe_key(&self) -> String {
-        format!("checkout:{}:{}", self.user, self.key)
+        let digest = hex::encode(Sha256::digest(&self.key));
+        format!("checkout:{}:{digest}", self.user)
     }
 
     /// What a request with the client's key led to.
@@ -379,8 +398,11 @@ impl Request {
             return Ok(None);
         };
         let path = format!("/v1/checkout/sessions/{}", newest.id);
-        let session = api.get(&path, &[]).await?;
-        Ok(Some(newest).filter(|_| session["status"] == "open"))
+        match api.get(&path, &[]).await {
+            Ok(session) => Ok(Some(newest).filter(|_| session["status"] == "open")),
+            Err(Failure::NotFound) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     async fn keep(&self, app: &App, plan: &str, session: &Value) -> Result<Checkout> {
@@ -417,6 +439,15 @@ impl Request {
     }
 }
 
+/// The checkout of this id, if it was begun here. What is no id of Stripe's is nobody's.
+pub async fn known(app: &App, id: &str) -> Result<Option<Checkout>> {
+    if !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Ok(None);
+    }
+    let mode = app.config.billing.mode(app.config.is_production());
+    Ok(db::checkouts::by_id(&app.db, id, mode).await?)
+}
+
 #[derive(Serialize, ToSchema)]
 struct Standing {
     id: String,
@@ -441,8 +472,7 @@ async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Standing>> {
     let api = stripe_of(&app)?;
-    let mode = app.config.billing.mode(app.config.is_production());
-    let checkout = db::checkouts::by_id(&app.db, &id, mode).await?;
+    let checkout = known(&app, &id).await?;
     let checkout = checkout.filter(|checkout| checkout.user_id == auth.user);
     let checkout = checkout.ok_or(Error::NotFound)?;
 

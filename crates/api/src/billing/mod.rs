@@ -7,9 +7,9 @@ use crate::{
 use stripe_api::Stripe;
 use utoipa_axum::router::OpenApiRouter;
 
-mod admin;
 pub mod apply;
-mod checkout;
+pub mod checkout;
+mod compare;
 mod customers;
 mod drift;
 pub mod endings;
@@ -44,7 +44,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(invoices::routes())
         .merge(sync::routes())
         .merge(pages::routes())
-        .merge(admin::routes())
+        .merge(compare::routes())
 }
 
 /// What signs events in development, where nothing is configured.

@@ -1,6 +1,6 @@
 //! Where browsers come back to from Stripe's pages. Coming here opens nothing: what was paid for is read
 //! from Stripe.
-use super::reread;
+use super::{checkout, reread};
 use crate::{
     App, Result,
     auth::{link, session::Client},
@@ -57,15 +57,14 @@ async fn cancel(State(app): State<App>, client: Client) -> Result<Response> {
 
 /// How the checkout stands. Of one that is not known here, or cannot be read, nothing is known.
 async fn look(app: &App, id: &str) -> Result<Said> {
-    let mode = app.config.billing.mode(app.config.is_production());
-    let known = db::checkouts::by_id(&app.db, id, mode).await?;
-    let (Some(api), Some(checkout)) = (&app.stripe, known) else {
+    let known = checkout::known(app, id).await?;
+    let (Some(api), Some(begun)) = (&app.stripe, known) else {
         return Ok(Said::UnderWay);
     };
-    if !app.limits.admits(Action::BillingSync, &checkout.id).await {
+    if !app.limits.admits(Action::BillingSync, &begun.id).await {
         return Ok(Said::UnderWay);
     }
-    Ok(match reread::checkout(app, api, &checkout.id).await {
+    Ok(match reread::checkout(app, api, &begun.id).await {
         Ok(session) if session["status"] != "complete" => Said::NotPaid,
         Ok(session) if session["payment_status"] == "unpaid" => Said::UnderWay,
         Ok(_) => Said::Paid,
