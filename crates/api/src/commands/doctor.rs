@@ -2,6 +2,11 @@ use super::{DONE, FAILED, warn};
 use crate::{
     app::Clock,
     auth::{jwks::Issuers, providers::Provider},
+    billing::{
+        checkout::{Unpriced, price_id},
+        plans::Plans,
+        stripe_api::{Failure, Stripe},
+    },
     chat::llm,
     config::Checked,
     http,
@@ -87,6 +92,18 @@ pub async fn run(checked: Checked) -> u8 {
         }
         Err(error) => say("providers", Err(error.to_string())),
     }
+    match Stripe::new(&config.billing, http::Client::default()) {
+        Some(api) => say("stripe", within(stripe(config, &api)).await),
+        None => println!(
+            "– {:<12}{}",
+            "stripe",
+            if config.is_production() {
+                "not configured"
+            } else {
+                "simulated"
+            }
+        ),
+    }
     if failed { FAILED } else { DONE }
 }
 
@@ -94,6 +111,27 @@ async fn within(check: impl Future<Output = Result<String, String>>) -> Result<S
     tokio::time::timeout(PATIENCE, check)
         .await
         .unwrap_or_else(|_| Err(format!("did not answer within {} s", PATIENCE.as_secs())))
+}
+
+/// Whether everything that is sold is there.
+async fn stripe(config: &crate::Config, api: &Stripe) -> Result<String, String> {
+    let plans = Plans::load(&config.billing, &config.chat).map_err(|e| e.to_string())?;
+    let offers: Vec<_> = plans.iter().flat_map(|plan| &plan.offers).collect();
+    for offer in &offers {
+        match price_id(api, offer).await {
+            Ok(id) => api.get(&format!("/v1/prices/{id}"), &[]).await.map(drop),
+            Err(Unpriced::Missing) => Err(Failure::NotFound),
+            Err(Unpriced::Failed(failure)) => Err(failure),
+        }
+        .map_err(|failure| match failure {
+            Failure::NotFound => format!(
+                "the price {} is not there: run `plinth billing setup-stripe`",
+                offer.lookup
+            ),
+            failure => format!("{failure}. Check STRIPE_SECRET_KEY"),
+        })?;
+    }
+    Ok(format!("all {} prices are there", offers.len()))
 }
 
 async fn database(config: &crate::Config) -> Result<String, String> {
