@@ -1,7 +1,7 @@
 //! What every handler shares.
 use crate::{
     auth::{jwks::Issuers, keys::Keys, password::Passwords},
-    billing::{plans::Plans, stripe_api::Stripe},
+    billing::{plans::Plans, revenuecat_api::RevenueCat, stripe_api::Stripe},
     chat::{assistants::Assistants, llm::Llm, relay::Relay, stream::Streams},
     config::Config,
     http::Client,
@@ -34,6 +34,8 @@ pub struct Inner {
     pub plans: Plans,
     /// `None` where nothing is sold on the web.
     pub stripe: Option<Stripe>,
+    /// Absent without a key of RevenueCat's API.
+    pub revenuecat: Option<RevenueCat>,
     pub assistants: Assistants,
     pub llm: Llm,
     pub streams: Streams,
@@ -103,6 +105,7 @@ impl App {
             limits: Limits::new(&config, clock.clone()).await?,
             plans,
             stripe: Stripe::new(&config.billing, http.clone()),
+            revenuecat: RevenueCat::new(&config.billing, http.clone()),
             assistants: Assistants::load()?,
             llm: Llm::new(
                 &config.chat.providers,

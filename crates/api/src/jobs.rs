@@ -243,6 +243,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         billing::poll::KIND => billing::poll::run(app).await,
         billing::reconcile::KIND => billing::reconcile::run(app, &job.payload).await,
         billing::endings::KIND => billing::endings::run(app).await,
+        billing::notices::DUPLICATES => billing::notices::run(app, job).await,
         mail::SEND => mail::send(app, job).await,
         auth::apple::REVOKE => auth::apple::revoke(app, &job.payload).await,
         chat::sweep::KIND => chat::sweep::run(app).await,
@@ -313,8 +314,15 @@ pub async fn purge(app: &App) -> anyhow::Result<()> {
     db::inbox::delete_settled(&mut tx, days(90)).await?;
     db::inbox::delete_left(&mut tx, days(400)).await?;
     db::checkouts::delete_expired(&mut tx, days(30)).await?;
+    db::billing::timeline::delete_before(&mut tx, first_id_of(days(400))).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Ids tell the time: what was made before this time has a smaller one.
+fn first_id_of(at: Timestamp) -> uuid::Uuid {
+    let millis = u64::try_from(at.as_micros() / 1_000).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }

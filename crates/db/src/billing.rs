@@ -1,6 +1,10 @@
 //! Customers and subscriptions as providers know them, and the grants that come of them.
 use crate::prelude::*;
 
+pub mod money;
+pub mod stores;
+pub mod timeline;
+
 row! {
     /// A provider's subscription, as of `basis_at`.
     #[expect(missing_docs, reason = "the columns say it")]
@@ -27,6 +31,20 @@ row! {
         /// Decides within one second: deleted over updated over created.
         pub basis_rank: i64,
         pub basis_event: String,
+        /// All it opens; `None` is its plan alone.
+        pub entitlements: Option<Json<Vec<String>>>,
+        /// `trial` or `promo`; `None` is paid for.
+        pub kind: Option<String>,
+        /// When it was first taken out.
+        pub started_at: Option<Timestamp>,
+        pub latest_invoice: Option<String>,
+        /// What becomes of invoices while collection is paused.
+        pub paused: Option<String>,
+        /// When it was last told to be paid up.
+        pub paid_up_at: Option<Timestamp>,
+        /// Until when a store forgives a failed charge.
+        pub grace_until: Option<Timestamp>,
+        pub refunded_at: Option<Timestamp>,
     }
 }
 
@@ -69,6 +87,8 @@ row! {
         pub reason: Option<String>,
         pub in_grace: bool,
         pub will_renew: bool,
+        /// `paid`, `trial` or `promo`.
+        pub kind: String,
     }
 }
 
@@ -95,10 +115,21 @@ sql! {
         "select id from users where id = $id union all select user_id from merged_users where id = $id"
     }
 
+    /// The same, for whoever only looks.
+    pub fn known_user_named(db: &Db, id: Uuid) -> Option<(Uuid,)> {
+        "select id from users where id = $id union all select user_id from merged_users where id = $id"
+    }
+
     /// The stored state of a subscription, held against others until the transaction ends.
     pub fn subscription(tx: &mut Tx, provider: &str, mode: &str, external_id: &str) -> Option<Subscription> {
         "select {columns} from billing_subscriptions
          where provider = $provider and mode = $mode and external_id = $external_id {postgres: for update}"
+    }
+
+    /// The same, for whoever only looks.
+    pub fn known_subscription(db: &Db, provider: &str, mode: &str, external_id: &str) -> Option<Subscription> {
+        "select {columns} from billing_subscriptions
+         where provider = $provider and mode = $mode and external_id = $external_id"
     }
 
     /// A customer's subscriptions.
@@ -117,21 +148,27 @@ sql! {
         status: &str, plan: Option<&str>, product: Option<&str>, quantity: i64, will_renew: bool,
         period_start: Option<Timestamp>, period_end: Option<Timestamp>, trial_end: Option<Timestamp>,
         cancel_at: Option<Timestamp>, ended_at: Option<Timestamp>, basis_at: Timestamp, basis_rank: i64,
-        basis_event: &str, now: Timestamp,
+        basis_event: &str, entitlements: &Option<Json<Vec<String>>>, kind: Option<&str>,
+        started_at: Option<Timestamp>, latest_invoice: Option<&str>, paused: Option<&str>, paid_up_at: Option<Timestamp>, grace_until: Option<Timestamp>,
+        refunded_at: Option<Timestamp>, now: Timestamp,
     ) {
         "insert into billing_subscriptions (provider, mode, external_id, user_id, customer, store, status, plan, product,
              quantity, will_renew, period_start, period_end, trial_end, cancel_at, ended_at, basis_at, basis_rank,
-             basis_event, created_at, updated_at)
+             basis_event, entitlements, kind, started_at, latest_invoice, paused, paid_up_at, grace_until, refunded_at,
+             created_at, updated_at)
          values ($provider, $mode, $external_id, $user, $customer, $store, $status, $plan, $product,
              $quantity, $will_renew, $period_start, $period_end, $trial_end, $cancel_at, $ended_at, $basis_at, $basis_rank,
-             $basis_event, $now, $now)
+             $basis_event, $entitlements, $kind, $started_at, $latest_invoice, $paused, $paid_up_at, $grace_until, $refunded_at,
+             $now, $now)
          on conflict (provider, mode, external_id) do update set
              user_id = excluded.user_id, customer = excluded.customer, store = excluded.store, status = excluded.status,
              plan = excluded.plan, product = excluded.product, quantity = excluded.quantity,
              will_renew = excluded.will_renew, period_start = excluded.period_start, period_end = excluded.period_end,
              trial_end = excluded.trial_end, cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,
              basis_at = excluded.basis_at, basis_rank = excluded.basis_rank, basis_event = excluded.basis_event,
-             updated_at = excluded.updated_at"
+             entitlements = excluded.entitlements, kind = excluded.kind, started_at = excluded.started_at,
+             latest_invoice = excluded.latest_invoice, paused = excluded.paused, paid_up_at = excluded.paid_up_at, grace_until = excluded.grace_until,
+             refunded_at = excluded.refunded_at, updated_at = excluded.updated_at"
     }
 
     /// Asks for the end of what would go on charging a user.
@@ -152,6 +189,11 @@ sql! {
         "select {columns} from entitlement_grants where user_id = $user order by source, source_ref, entitlement"
     }
 
+    /// The same, in a transaction that changes them.
+    pub fn grants_of_user(tx: &mut Tx, user: Uuid) -> Vec<Grant> {
+        "select {columns} from entitlement_grants where user_id = $user order by source, source_ref, entitlement"
+    }
+
     /// What a source grants for one object.
     pub fn grants_of_source(tx: &mut Tx, source: &str, source_ref: &str) -> Vec<Grant> {
         "select {columns} from entitlement_grants where source = $source and source_ref = $source_ref order by entitlement"
@@ -160,16 +202,16 @@ sql! {
     fn upsert_grant(
         tx: &mut Tx, user: Uuid, entitlement: &str, source: &str, source_ref: &str, starts_at: Timestamp,
         ends_at: Option<Timestamp>, revoked_at: Option<Timestamp>, reason: Option<&str>, in_grace: bool,
-        will_renew: bool, now: Timestamp,
+        will_renew: bool, kind: &str, now: Timestamp,
     ) {
         "insert into entitlement_grants (user_id, entitlement, source, source_ref, starts_at, ends_at, revoked_at, reason,
-                                         in_grace, will_renew, updated_at)
+                                         in_grace, will_renew, kind, updated_at)
          values ($user, $entitlement, $source, $source_ref, $starts_at, $ends_at, $revoked_at, $reason,
-                 $in_grace, $will_renew, $now)
+                 $in_grace, $will_renew, $kind, $now)
          on conflict (source, source_ref, entitlement) do update set
              user_id = excluded.user_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
              revoked_at = excluded.revoked_at, reason = excluded.reason, in_grace = excluded.in_grace,
-             will_renew = excluded.will_renew, updated_at = excluded.updated_at"
+             will_renew = excluded.will_renew, kind = excluded.kind, updated_at = excluded.updated_at"
     }
 
     /// Takes away what a source granted, so that what it grants now can be written afresh.
@@ -213,6 +255,14 @@ pub async fn save_subscription(tx: &mut Tx, s: &Subscription, now: Timestamp) ->
         s.basis_at,
         s.basis_rank,
         &s.basis_event,
+        &s.entitlements,
+        s.kind.as_deref(),
+        s.started_at,
+        s.latest_invoice.as_deref(),
+        s.paused.as_deref(),
+        s.paid_up_at,
+        s.grace_until,
+        s.refunded_at,
         now,
     )
     .await
@@ -240,6 +290,7 @@ pub async fn replace_grants(
             g.reason.as_deref(),
             g.in_grace,
             g.will_renew,
+            &g.kind,
             now,
         )
         .await?;

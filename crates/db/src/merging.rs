@@ -23,8 +23,17 @@ pub const TABLES: &[(&str, Fate)] = &[
         Ends("they let in whoever began the anonymous session"),
     ),
     ("billing_checkouts", Moves),
+    ("billing_credits", Moves),
     ("billing_customers", Moves),
+    ("billing_identities", Moves),
+    (
+        "billing_notices",
+        Ends("nobody who is anonymous is written to"),
+    ),
+    ("billing_payments", Moves),
     ("billing_subscriptions", Moves),
+    ("billing_timeline", Moves),
+    ("billing_transfers", Moves),
     ("conversations", Moves),
     ("entitlement_grants", Moves),
     (
@@ -79,6 +88,30 @@ sql! {
         "update billing_subscriptions set user_id = $to where user_id = $from"
     }
 
+    fn credits(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_credits set user_id = $to where user_id = $from"
+    }
+
+    fn names(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_identities set user_id = $to where user_id = $from"
+    }
+
+    fn payments(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_payments set user_id = $to where user_id = $from"
+    }
+
+    fn receipts(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_timeline set user_id = $to where user_id = $from"
+    }
+
+    fn transfers_from(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_transfers set from_user = $to where from_user = $from"
+    }
+
+    fn transfers_to(tx: &mut Tx, from: Uuid, to: Uuid) {
+        "update billing_transfers set to_user = $to where to_user = $from"
+    }
+
     fn conversations(tx: &mut Tx, from: Uuid, to: Uuid) {
         "update conversations set user_id = $to,
              client_id = case when client_id in (select c.client_id from conversations c where c.user_id = $to) then null else client_id end
@@ -124,6 +157,12 @@ pub async fn move_rows(tx: &mut Tx, from: Uuid, to: Uuid, now: Timestamp) -> Res
     checkouts(tx, from, to).await?;
     subscriptions(tx, from, to).await?;
     grants(tx, from, to).await?;
+    credits(tx, from, to).await?;
+    names(tx, from, to).await?;
+    payments(tx, from, to).await?;
+    receipts(tx, from, to).await?;
+    transfers_from(tx, from, to).await?;
+    transfers_to(tx, from, to).await?;
     conversations(tx, from, to).await?;
     // Before what they set aside: an answer that ends meanwhile is settled with whose it is.
     generations(tx, from, to).await?;

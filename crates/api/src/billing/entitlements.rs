@@ -4,9 +4,14 @@ use crate::{
     App, Result,
     extract::{Auth, Json, Time},
 };
-use axum::extract::State;
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use db::{Timestamp, billing::Grant};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -26,20 +31,33 @@ pub struct Standing {
     pub source: String,
     pub will_renew: bool,
     pub in_grace: bool,
+    /// `paid`, `trial` or `promo`.
+    pub kind: String,
 }
 
-/// What is open now. A union: one source's end never closes what another opens.
+/// Whether it opens anything now.
+fn is_open(grant: &Grant, now: Timestamp) -> bool {
+    grant.revoked_at.is_none_or(|at| at > now)
+        && grant.starts_at <= now
+        && grant.ends_at.is_none_or(|end| now < end)
+}
+
+/// What is open now. A union: one source's end never closes what another opens. Of several sources the one
+/// that reaches furthest is shown; of two that reach as far, what is paid for, and of those the newest.
 pub fn standing(grants: &[Grant], now: Timestamp) -> Vec<Standing> {
-    let open = grants.iter().filter(|grant| {
-        grant.revoked_at.is_none_or(|at| at > now)
-            && grant.starts_at <= now
-            && grant.ends_at.is_none_or(|end| now < end)
-    });
+    let worth = |grant: &Grant| match grant.kind.as_str() {
+        "paid" => 2,
+        "trial" => 1,
+        _ => 0,
+    };
+    let rank = |grant: &Grant| {
+        let reach = grant.ends_at.map_or(i64::MAX, Timestamp::as_micros);
+        (reach, worth(grant), grant.starts_at)
+    };
     let mut furthest: BTreeMap<&str, &Grant> = BTreeMap::new();
-    let reach = |grant: &Grant| grant.ends_at.map_or(i64::MAX, Timestamp::as_micros);
-    for grant in open {
+    for grant in grants.iter().filter(|grant| is_open(grant, now)) {
         let held = furthest.entry(&grant.entitlement).or_insert(grant);
-        if reach(grant) > reach(held) {
+        if rank(grant) > rank(held) {
             *held = grant;
         }
     }
@@ -49,6 +67,7 @@ pub fn standing(grants: &[Grant], now: Timestamp) -> Vec<Standing> {
         source: grant.source.clone(),
         will_renew: grant.will_renew,
         in_grace: grant.in_grace,
+        kind: grant.kind.clone(),
     };
     furthest.into_values().map(stand).collect()
 }
@@ -73,6 +92,8 @@ struct Entitlements {
     /// The best plan among them, or everyone's.
     plan: String,
     entitlements: Vec<Entitlement>,
+    /// Differs when anything of this does; also the `ETag`.
+    version: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -81,16 +102,20 @@ struct Entitlement {
     active: bool,
     /// Null is for ever.
     expires_at: Option<Time>,
-    /// `stripe` or `revenuecat`.
+    /// `stripe`, `revenuecat`, or `manual` where an admin gave it.
     source: String,
+    /// `paid`, `trial` or `promo`.
+    kind: String,
     will_renew: bool,
     /// A payment failed; access goes on until `expires_at`.
     in_grace: bool,
 }
 
-/// What the user has bought, on the web and on phones alike.
-#[utoipa::path(get, path = "/api/entitlements", tag = "billing", responses((status = 200, body = Entitlements)))]
-async fn entitlements(State(app): State<App>, auth: Auth) -> Result<Json<Entitlements>> {
+/// What the user has bought, on the web and on phones alike. Asked with `If-None-Match` and the version that
+/// it has, a client is told by 304 that nothing changed.
+#[utoipa::path(get, path = "/api/entitlements", tag = "billing", params(("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = Entitlements, headers(("ETag" = String))), (status = 304)))]
+async fn entitlements(State(app): State<App>, auth: Auth, headers: HeaderMap) -> Result<Response> {
     let standing = of_user(&app, auth.user).await?;
     let plan = app
         .plans
@@ -102,11 +127,40 @@ async fn entitlements(State(app): State<App>, auth: Auth) -> Result<Json<Entitle
         active: true,
         expires_at: s.expires_at.map(Into::into),
         source: s.source,
+        kind: s.kind,
         will_renew: s.will_renew,
         in_grace: s.in_grace,
     });
-    Ok(Json(Entitlements {
+    let mut body = Entitlements {
         plan,
         entitlements: entitlements.collect(),
-    }))
+        version: String::new(),
+    };
+    body.version = version(&body)?;
+
+    let tag = format!("\"{}\"", body.version);
+    let known = headers.get(header::IF_NONE_MATCH);
+    let known = known.and_then(|known| known.to_str().ok());
+    let headers = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, "private, no-cache".into()),
+    ];
+    Ok(match known.is_some_and(|known| matches(known, &tag)) {
+        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        false => (headers, Json(body)).into_response(),
+    })
+}
+
+/// A hash: the same on every instance, and after an end that only the clock knows of another one.
+fn version(of: &Entitlements) -> Result<String> {
+    let bytes = serde_json::to_vec(of).map_err(anyhow::Error::from)?;
+    Ok(hex::encode(&Sha256::digest(bytes)[..12]))
+}
+
+/// RFC 9110, section 13.1.2: a proxy may have weakened the tag.
+fn matches(known: &str, tag: &str) -> bool {
+    known
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

@@ -7,6 +7,7 @@ use crate::{
 use stripe_api::Stripe;
 use utoipa_axum::router::OpenApiRouter;
 
+mod admin;
 pub mod apply;
 pub mod checkout;
 mod compare;
@@ -16,16 +17,19 @@ pub mod endings;
 pub mod entitlements;
 pub mod inbox;
 mod invoices;
+pub mod notices;
 mod overview;
 mod pages;
 pub mod plans;
 pub mod poll;
 mod portal;
 pub mod reconcile;
+mod reduce;
 mod reread;
-mod revenuecat;
+pub mod revenuecat;
+pub mod revenuecat_api;
 pub mod setup;
-mod stripe;
+pub mod stripe;
 pub mod stripe_api;
 mod subscriptions;
 mod sync;
@@ -45,6 +49,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(sync::routes())
         .merge(pages::routes())
         .merge(compare::routes())
+        .merge(admin::routes())
 }
 
 /// What signs events in development, where nothing is configured.
@@ -109,6 +114,26 @@ pub struct Config {
     /// The RevenueCat entitlement of the plan `pro`.
     #[arg(long, default_value = "pro_access")]
     pub revenuecat_entitlement_pro: Option<String>,
+
+    /// A secret key of RevenueCat's API (v1). With it, each event is followed by a look at what its customers hold; without it, events alone count.
+    #[arg(long)]
+    pub revenuecat_api_key: Option<Secret>,
+
+    /// Where RevenueCat's API is.
+    #[arg(long, default_value = "https://api.revenuecat.com")]
+    pub revenuecat_api_base: url::Url,
+
+    /// Seconds for which access goes on while a renewal is unpaid, from when its payment first failed.
+    #[arg(long, value_parser = crate::config::some_seconds, default_value = "604800")]
+    pub billing_grace: std::time::Duration,
+
+    /// Whether access ends when all of what was paid for the latest period is refunded.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub billing_revoke_refunded: bool,
+
+    /// Whether access ends while a customer's bank asks for the money back, and after it took it.
+    #[arg(long, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), default_value = "true")]
+    pub billing_suspend_disputed: bool,
 }
 
 impl Config {
@@ -125,8 +150,22 @@ impl Config {
                 "The key would cross the network in the clear; write https://….",
             ));
         }
+        if !stripe_api::may_be_asked(&self.revenuecat_api_base) {
+            problems.push(Problem::new(
+                "REVENUECAT_API_BASE",
+                "is not https",
+                "The key would cross the network in the clear; write https://….",
+            ));
+        }
         if !production {
             return;
+        }
+        if self.revenuecat_api_key.is_some() && is_loopback(&self.revenuecat_api_base) {
+            problems.push(Problem::new(
+                "REVENUECAT_API_BASE",
+                "is a simulated RevenueCat: nothing that it sells is paid for",
+                "Unset it.",
+            ));
         }
         let simulated = self.stripe_secret_key.as_ref().map(Secret::expose);
         if is_loopback(&self.stripe_api_base) || simulated == Some(DEVELOPMENT_STRIPE_KEY) {
@@ -187,6 +226,25 @@ impl Config {
         match self.is_live(production) {
             true => "live",
             false => "test",
+        }
+    }
+
+    /// Whether Stripe tells by itself what it sells.
+    pub fn takes_stripe(&self) -> bool {
+        !self.stripe_webhook_secret.is_empty()
+    }
+
+    /// Whether the Stripe that is asked is the simulated one.
+    fn sells_simulated(&self) -> bool {
+        let key = self.stripe_secret_key.as_ref().map(Secret::expose);
+        key == Some(DEVELOPMENT_STRIPE_KEY)
+    }
+
+    fn policy(&self) -> reduce::Policy {
+        reduce::Policy {
+            grace: self.billing_grace,
+            revokes_refunded: self.billing_revoke_refunded,
+            suspends_disputed: self.billing_suspend_disputed,
         }
     }
 

@@ -1,5 +1,5 @@
 use super::{
-    entitlements,
+    entitlements, notices,
     plans::{Interval, Offer},
 };
 use crate::{
@@ -78,6 +78,29 @@ async fn plans(State(app): State<App>) -> Json<Plans> {
 pub struct Billing {
     plan: String,
     subscriptions: Vec<Subscription>,
+    /// What was bought once and is theirs for ever.
+    purchases: Vec<Purchase>,
+    /// Two subscriptions renew and are paid for at once: one of them is one too many.
+    duplicate_subscriptions: bool,
+    /// Virtual currency, and what consumables were worth.
+    credits: Vec<Balance>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Purchase {
+    id: String,
+    plan: Option<String>,
+    /// In the currency's smallest unit.
+    amount_minor: i64,
+    /// ISO code.
+    currency: Option<String>,
+    paid_at: Option<Time>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Balance {
+    currency: String,
+    amount: i64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -107,9 +130,26 @@ async fn billing(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
 pub async fn of_user(app: &App, user: Uuid) -> Result<Billing> {
     let plan = entitlements::plan_of(app, user).await?.name.clone();
     let rows = db::billing::subscriptions_of_user(&app.db, user).await?;
+    let grants = db::billing::grants(&app.db, user).await?;
+    let bought = db::billing::money::purchases_of_user(&app.db, user).await?;
+    let purchase = |row: db::billing::money::Payment| Purchase {
+        id: row.external_id,
+        plan: row.plan,
+        amount_minor: row.amount,
+        currency: row.currency.map(|code| code.to_uppercase()),
+        paid_at: row.paid_at.map(Into::into),
+    };
+    let balances = db::billing::stores::balances(&app.db, user).await?;
+    let balance = |row: db::billing::stores::Balance| Balance {
+        currency: row.currency,
+        amount: row.amount,
+    };
     Ok(Billing {
         plan,
         subscriptions: rows.into_iter().map(subscription).collect(),
+        purchases: bought.into_iter().map(purchase).collect(),
+        duplicate_subscriptions: !notices::duplicates(&grants, app.now()).is_empty(),
+        credits: balances.into_iter().map(balance).collect(),
     })
 }
 

@@ -117,16 +117,28 @@ impl Price {
     }
 }
 
+/// What a consumable product of an app store is worth.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credit {
+    product: String,
+    pub currency: String,
+    pub amount: u32,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     plan: Vec<Plan>,
+    #[serde(default)]
+    credit: Vec<Credit>,
     model: HashMap<String, Price>,
 }
 
 /// Everything that is sold.
 pub struct Plans {
     plans: Vec<Plan>,
+    credits: Vec<Credit>,
     prices: HashMap<String, Price>,
     /// Stripe price, or its lookup key → plan.
     by_price: HashMap<String, String>,
@@ -194,6 +206,7 @@ impl Plans {
                 (&config.revenuecat_entitlement_pro, "pro"),
             ]),
             plans: file.plan,
+            credits: file.credit,
             prices: file.model,
             simulated_models: chat.allows_simulated_models(),
         })
@@ -220,6 +233,24 @@ impl Plans {
             .rev()
             .find(held)
             .unwrap_or(self.everyones())
+    }
+
+    /// The best plan among these entitlements, if one of them is a plan.
+    pub fn best_of<'a>(
+        &self,
+        entitlements: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<String> {
+        let held = |plan: &&Plan| entitlements.clone().any(|name| name == plan.name);
+        self.plans
+            .iter()
+            .rev()
+            .find(held)
+            .map(|plan| plan.name.clone())
+    }
+
+    /// What a consumable product of an app store is worth.
+    pub fn credit(&self, product: &str) -> Option<&Credit> {
+        self.credits.iter().find(|credit| credit.product == product)
     }
 
     /// The plan that a Stripe price buys, by its id or its lookup key.

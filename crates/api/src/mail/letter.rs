@@ -2,6 +2,7 @@
 //! text and its HTML are made of the same words, so that neither says less than the other.
 use super::Locale;
 use anyhow::Context;
+use chrono::Datelike;
 use minijinja::{Environment, UndefinedBehavior, context, value::Serde};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -61,6 +62,7 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_template("mail.html", HTML)?;
+        environment.add_filter("day", day);
         let read = |locale| -> anyhow::Result<_> {
             let words = match locale {
                 Locale::En => include_str!("templates/en.toml"),
@@ -114,6 +116,37 @@ impl Templates {
             text: text.join("\n\n") + "\n",
             html: self.environment.get_template("mail.html")?.render(html)?,
         })
+    }
+}
+
+const MONATE: [&str; 12] = [
+    "Januar",
+    "Februar",
+    "März",
+    "April",
+    "Mai",
+    "Juni",
+    "Juli",
+    "August",
+    "September",
+    "Oktober",
+    "November",
+    "Dezember",
+];
+
+/// A day as it is written in a language: `{{ until | day('de') }}`. What is no day stays as it is.
+fn day(text: String, language: &str) -> String {
+    let Ok(day) = text.parse::<chrono::NaiveDate>() else {
+        return text;
+    };
+    match language {
+        "de" => format!(
+            "{}. {} {}",
+            day.day(),
+            MONATE[day.month0() as usize],
+            day.year()
+        ),
+        _ => day.format("%-d %B %Y").to_string(),
     }
 }
 

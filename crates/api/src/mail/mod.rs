@@ -214,6 +214,39 @@ pub enum Mail {
     AccountDeleted {
         to: String,
     },
+    /// What they bought is open.
+    Subscribed {
+        to: String,
+        plan: String,
+    },
+    /// A renewal could not be charged; access goes on for a while.
+    PaymentFailed {
+        to: String,
+        plan: String,
+        until: Option<String>,
+        link: Option<Sealed>,
+    },
+    /// Their bank wants them to confirm a renewal.
+    PaymentActionRequired {
+        to: String,
+        plan: String,
+        link: Option<Sealed>,
+    },
+    /// A trial ends soon, and goes over into what is paid for unless they cancelled.
+    TrialEnding {
+        to: String,
+        plan: String,
+        until: String,
+        renews: bool,
+    },
+    SubscriptionEnded {
+        to: String,
+        plan: String,
+    },
+    /// They pay for two subscriptions at once.
+    DuplicateSubscription {
+        to: String,
+    },
 }
 
 /// Tells a user by mail what was done to their account, if they have an address of their own.

@@ -24,7 +24,7 @@ fn kinds() -> Vec<String> {
 /// The facts of one kind, all of them this text, except for numbers.
 fn facts(kind: &str, text: &str) -> Map<String, Value> {
     let sealed = json!({"sealed": ""});
-    let any = json!({"mail": kind, "to": "", "code": sealed, "link": sealed, "minutes": 10, "provider": "", "remaining": 10});
+    let any = json!({"mail": kind, "to": "", "code": sealed, "link": sealed, "minutes": 10, "provider": "", "remaining": 10, "plan": "", "until": "", "renews": true});
     let mail: Mail = serde_json::from_value(any).unwrap();
     let Value::Object(mut facts) = serde_json::to_value(mail).unwrap() else {
         unreachable!("a mail is an object")

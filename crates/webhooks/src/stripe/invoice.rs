@@ -1,3 +1,6 @@
+use serde_json::Value;
+
+use crate::Unreadable;
 use crate::json::{self, Object};
 
 /// An invoice. <https://docs.stripe.com/api/invoices/object>
@@ -32,6 +35,8 @@ pub struct Invoice {
     pub user_id: Option<String>,
     /// The page where the customer can pay or see it.
     pub hosted_invoice_url: Option<String>,
+    /// When it was paid, unix seconds.
+    pub paid_at: Option<i64>,
 }
 
 /// A payment of an invoice: since «basil» the one event that joins the two. Refunds and disputes
@@ -48,6 +53,11 @@ pub struct InvoicePayment {
     pub amount_paid: i64,
     /// ISO code in lower case.
     pub currency: String,
+}
+
+/// Reads an invoice as the API answers it.
+pub fn read_invoice(object: &Value) -> Result<Invoice, Unreadable> {
+    Invoice::read(&Object::root(object)?)
 }
 
 impl Invoice {
@@ -73,6 +83,7 @@ impl Invoice {
             payment_intent: payment_intent(invoice)?,
             user_id: user_id(invoice)?,
             hosted_invoice_url: invoice.text("hosted_invoice_url")?,
+            paid_at: invoice.object("status_transitions")?.int("paid_at")?,
         })
     }
 }

@@ -11,7 +11,7 @@ mod payment;
 mod subscription;
 
 pub use checkout::Checkout;
-pub use invoice::{Invoice, InvoicePayment};
+pub use invoice::{Invoice, InvoicePayment, read_invoice};
 pub use payment::{ChargeRefunded, Dispute, Refund};
 pub use subscription::{Item, Status, Subscription, read_subscription};
 

@@ -19,6 +19,8 @@ mod sessions;
 mod show;
 mod update;
 
+pub use bans::reason;
+
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list::list, create::create))

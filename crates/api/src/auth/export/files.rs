@@ -29,6 +29,9 @@ usage.json          what answers cost
 quotas.json         what is used of your plan
 customers.json      how payment providers call you
 subscriptions.json  what you subscribed to
+purchases.json      what you bought once
+credits.json        virtual currency that you got and spent
+receipts.json       by which events your subscriptions came to be as they are
 entitlements.json   what that opens
 ";
 
@@ -223,7 +226,13 @@ async fn billing(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<(
     let customers = customers.into_iter().map(|c| {
         json!({"provider": c.provider, "mode": c.mode, "id": c.external_id, "created_at": c.created_at})
     });
-    archive.list("customers.json", customers).await?;
+    let names = db::billing::stores::names_of_user(db, user).await?;
+    let names = names
+        .into_iter()
+        .map(|(name,)| json!({"provider": "revenuecat", "id": name}));
+    archive
+        .list("customers.json", customers.chain(names))
+        .await?;
     let subscriptions = subscriptions.into_iter().map(|s| {
         json!({
             "provider": s.provider, "mode": s.mode, "id": s.external_id, "customer": s.customer, "store": s.store,
@@ -240,5 +249,34 @@ async fn billing(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<(
             "in_grace": g.in_grace, "will_renew": g.will_renew,
         })
     });
-    archive.list("entitlements.json", grants).await
+    archive.list("entitlements.json", grants).await?;
+    let bought = db::billing::money::purchases_of_user(db, user).await?;
+    let bought = bought.into_iter().map(|p| {
+        json!({"provider": p.provider, "id": p.external_id, "plan": p.plan, "amount_minor": p.amount, "currency": p.currency, "paid_at": p.paid_at})
+    });
+    archive.list("purchases.json", bought).await?;
+    let credits = db::billing::stores::credits(db, user).await?;
+    let credits = credits.into_iter().map(|c| {
+        json!({"id": c.id, "currency": c.currency, "amount": c.amount, "created_at": c.created_at})
+    });
+    archive.list("credits.json", credits).await?;
+    receipts(db, user, archive).await
+}
+
+async fn receipts(db: &Db, user: Uuid, archive: &mut Archive) -> anyhow::Result<()> {
+    archive.begin("receipts.json")?;
+    let mut before = None;
+    loop {
+        let rows = db::billing::timeline::of_user(db, user, before, PAGE).await?;
+        let Some(last) = rows.last() else { break };
+        before = Some(last.id);
+        for r in rows {
+            let document = json!({
+                "provider": r.provider, "object": r.object, "event": r.event, "kind": r.kind, "rule": r.rule,
+                "before": r.before.0, "after": r.after.0, "occurred_at": r.occurred_at, "created_at": r.created_at,
+            });
+            archive.item(&document).await?;
+        }
+    }
+    archive.end().await
 }

@@ -16,8 +16,20 @@ const TABLES: &[(&str, Result<&str, &str>)] = &[
         "billing_checkouts",
         Err("pages to pay on, and subscriptions.json tells what came of them"),
     ),
+    ("billing_credits", Ok("credits.json")),
     ("billing_customers", Ok("customers.json")),
+    ("billing_identities", Ok("customers.json")),
+    (
+        "billing_notices",
+        Err("which mails were sent, without them"),
+    ),
+    ("billing_payments", Ok("purchases.json")),
     ("billing_subscriptions", Ok("subscriptions.json")),
+    ("billing_timeline", Ok("receipts.json")),
+    (
+        "billing_transfers",
+        Err("between names of theirs, which receipts.json tells"),
+    ),
     ("conversations", Ok("conversations.json")),
     ("entitlement_grants", Ok("entitlements.json")),
     (
@@ -108,6 +120,14 @@ pub(super) async fn fill(test: &Test, person: &Person) {
         basis_at: now,
         basis_rank: 1,
         basis_event: "evt_1".into(),
+        entitlements: None,
+        kind: None,
+        started_at: None,
+        latest_invoice: None,
+        paused: None,
+        paid_up_at: None,
+        grace_until: None,
+        refunded_at: None,
     };
     let grant = billing::Grant {
         user_id: id,
@@ -120,6 +140,7 @@ pub(super) async fn fill(test: &Test, person: &Person) {
         reason: None,
         in_grace: false,
         will_renew: true,
+        kind: "paid".into(),
     };
     let mut tx = test.app.db.begin().await.unwrap();
     db::api_keys::create(
@@ -147,6 +168,7 @@ pub(super) async fn fill(test: &Test, person: &Person) {
     )
     .await
     .unwrap();
+    pays(&mut tx, id, now).await;
     billing::replace_grants(
         &mut tx,
         "stripe",
@@ -157,6 +179,48 @@ pub(super) async fn fill(test: &Test, person: &Person) {
     .await
     .unwrap();
     tx.commit().await.unwrap();
+}
+
+/// What else is known of somebody who pays.
+async fn pays(tx: &mut db::Tx, id: Uuid, now: Timestamp) {
+    let bought = billing::money::Payment {
+        provider: "stripe".into(),
+        mode: "test".into(),
+        external_id: format!("pi_{id}"),
+        invoice: None,
+        amount: 9_900,
+        currency: Some("usd".into()),
+        customer: None,
+        user_id: Some(id),
+        plan: Some("pro".into()),
+        paid_at: Some(now),
+    };
+    billing::money::save_payment(tx, &bought).await.unwrap();
+    let receipt = billing::timeline::Receipt {
+        id: Uuid::now_v7(),
+        user_id: Some(id),
+        provider: "stripe".into(),
+        mode: "test".into(),
+        object: bought.external_id,
+        event: "evt_1".into(),
+        kind: "checkout.session.completed".into(),
+        rule: "payment".into(),
+        before: db::Json(json!({})),
+        after: db::Json(json!({})),
+        occurred_at: now,
+        created_at: now,
+    };
+    billing::timeline::note(tx, receipt).await.unwrap();
+    billing::stores::credit(tx, &format!("test:{id}"), id, "coins", 100, now)
+        .await
+        .unwrap();
+    let anonymous = format!("$RCAnonymousID:{id}");
+    billing::stores::link_name(tx, &anonymous, id, now)
+        .await
+        .unwrap();
+    billing::stores::transfer(tx, &anonymous, "test", id, Some(id), "", None, now)
+        .await
+        .unwrap();
 }
 
 both_engines! {

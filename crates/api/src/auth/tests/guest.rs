@@ -40,6 +40,7 @@ impl Test {
             "quota_windows" => format!("subject = {quoted}"),
             "audit_origins" => format!("subject_id = {literal}"),
             "oauth_flows" => format!("link_user_id = {literal}"),
+            "billing_transfers" => format!("from_user = {literal}"),
             _ => format!("user_id = {literal}"),
         };
         self.rows(&format!("{table} where {condition}")).await

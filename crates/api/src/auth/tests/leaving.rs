@@ -72,6 +72,8 @@ both_engines! {
                 provider: "stripe".into(), mode: "test".into(), external_id: id.into(), user_id: Some(user), customer: Some("cus_1".into()),
                 store: "stripe".into(), status: "active".into(), plan: None, product: None, quantity: 1, will_renew, period_start: None,
                 period_end: None, trial_end: None, cancel_at: None, ended_at: None, basis_at: now, basis_rank: 0, basis_event: "evt_1".into(),
+                entitlements: None, kind: None, started_at: None, latest_invoice: None, paused: None, paid_up_at: None, grace_until: None,
+                refunded_at: None,
             };
             db::billing::save_subscription(&mut tx, &subscription, now).await.unwrap();
         }

@@ -1,6 +1,9 @@
 //! Providers deliver late, twice and out of order. Whatever they do, the same story leaves the same state.
 use super::*;
-use crate::testing::both_engines;
+use crate::{
+    billing::{revenuecat, stripe},
+    testing::both_engines,
+};
 use db::billing::{Grant, Subscription};
 use proptest::{
     strategy::{Just, Strategy, ValueTree},
@@ -33,12 +36,15 @@ impl Shop {
         let mut tx = self.app.db.begin().await.unwrap();
         for event in events.clone() {
             let body = event.to_string();
-            let applied = if event.get("event").is_some() {
-                super::super::revenuecat::apply(&self.app, &mut tx, body.as_bytes()).await
-            } else {
-                super::super::stripe::apply(&self.app, &mut tx, body.as_bytes()).await
-            };
-            applied.unwrap();
+            let (body, now) = (body.as_bytes(), self.app.now());
+            if event.get("event").is_some() {
+                if let Ok(reading) = revenuecat::read(&self.app, body).await.unwrap() {
+                    let applied = revenuecat::apply(&self.app, &mut tx, &reading, None).await;
+                    applied.unwrap();
+                }
+            } else if let Ok(reading) = stripe::read(&self.app, body, now).await.unwrap() {
+                stripe::apply(&self.app, &mut tx, &reading).await.unwrap();
+            }
         }
         let mut objects: Vec<_> = events.into_iter().flat_map(objects).collect();
         objects.sort();

@@ -1,15 +1,24 @@
 //! What is sold opens, and only that: whatever order events come in, and however often.
 use crate::testing::{Answer, Engine, Person, Test};
 use db::{Timestamp, inbox::Event};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::{revenuecat::RevenueCat, stripe::Stripe};
-use std::{ops::Deref, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::Deref,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 mod convergence;
 mod desk;
 mod inbox;
+mod money;
+mod moving;
+mod news;
 mod phones;
 mod reconciling;
+mod reread;
 mod selling;
 mod sold;
 mod standing;
@@ -148,6 +157,67 @@ impl Shop {
         let subscriptions = db::billing::subscriptions_of_user(&self.app.db, ann);
         let grants = db::billing::grants(&self.app.db, ann);
         (subscriptions.await.unwrap(), grants.await.unwrap())
+    }
+}
+
+/// An API that answers with the objects it was given, and remembers what it was asked for.
+#[derive(Clone)]
+struct Api {
+    base: String,
+    objects: Arc<Mutex<HashMap<String, Value>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Every answer has this status.
+    broken: Arc<Mutex<Option<u16>>>,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Self {
+            base: format!("http://{}", listener.local_addr().unwrap()),
+            objects: Arc::default(),
+            asked: Arc::default(),
+            broken: Arc::default(),
+        };
+        let answering = api.clone();
+        let router = axum::Router::new().fallback(async move |uri: http::Uri| {
+            let path = uri.path().to_owned();
+            answering.asked.lock().unwrap().push(path.clone());
+            if let Some(status) = *answering.broken.lock().unwrap() {
+                let status = http::StatusCode::from_u16(status).unwrap();
+                return (status, axum::Json(json!({"error": {"type": "api_error"}})));
+            }
+            match answering.objects.lock().unwrap().get(&path) {
+                Some(object) => (http::StatusCode::OK, axum::Json(object.clone())),
+                None => (
+                    http::StatusCode::NOT_FOUND,
+                    axum::Json(json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}})),
+                ),
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        api
+    }
+
+    fn has(&self, path: &str, object: Value) {
+        self.objects.lock().unwrap().insert(path.into(), object);
+    }
+
+    /// Has the subscription of an event as the event tells it.
+    fn knows(&self, event: &Value) {
+        let object = &event["data"]["object"];
+        let path = format!("/v1/subscriptions/{}", object["id"].as_str().unwrap());
+        self.has(&path, object.clone());
+    }
+
+    fn breaks(&self, status: Option<u16>) {
+        *self.broken.lock().unwrap() = status;
+    }
+
+    /// How often it was asked for paths that begin so.
+    fn asked_for(&self, path: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|asked| asked.starts_with(path)).count()
     }
 }
 

@@ -20,6 +20,7 @@ fn grant(source: &str, entitlement: &str, ends_at: Option<Timestamp>) -> Grant {
         reason: None,
         in_grace: false,
         will_renew: false,
+        kind: "paid".into(),
     }
 }
 
@@ -70,6 +71,25 @@ fn the_furthest_end_is_shown_and_for_ever_is_furthest() {
     assert_eq!(open(&owned)[0], ("pro".into(), None, "purchase".into()));
 }
 
+#[test]
+fn of_two_that_reach_as_far_what_is_paid_for_is_shown_and_of_those_the_newest() {
+    let end = Some(NOW + DAY);
+    let of = |source: &str, kind: &str, hours: u32| Grant {
+        kind: kind.into(),
+        starts_at: NOW - HOUR * hours,
+        ..grant(source, "pro", end)
+    };
+    let shown = |grants: &[Grant]| open(grants)[0].2.clone();
+
+    assert_eq!(
+        shown(&[of("a", "promo", 0), of("b", "trial", 2), of("c", "paid", 3)]),
+        "c"
+    );
+    assert_eq!(shown(&[of("b", "trial", 2), of("a", "promo", 0)]), "b");
+    assert_eq!(shown(&[of("new", "paid", 1), of("old", "paid", 2)]), "new");
+    assert_eq!(shown(&[of("old", "paid", 2), of("new", "paid", 1)]), "new");
+}
+
 both_engines! {
     async fn the_end_of_one_source_takes_nothing_from_another(engine: Engine) {
         let shop = Shop::new(engine).await;
@@ -96,8 +116,9 @@ both_engines! {
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         shop.told_purchase(&shop.purchase("INITIAL_PURCHASE", |_| {})).await;
 
-        assert_eq!(shop.get(&bob.token, "/api/entitlements").await.json(), json!({"plan": "free", "entitlements": []}));
-        assert_eq!(shop.get(&bob.token, "/api/billing").await.json(), json!({"plan": "free", "subscriptions": []}));
+        let entitlements = shop.get(&bob.token, "/api/entitlements").await.json();
+        assert_eq!((&entitlements["plan"], &entitlements["entitlements"]), (&json!("free"), &json!([])));
+        assert_eq!(shop.get(&bob.token, "/api/billing").await.json(), json!({"plan": "free", "subscriptions": [], "purchases": [], "duplicate_subscriptions": false, "credits": []}));
         for path in ["/api/entitlements", "/api/billing"] {
             assert_eq!(shop.get("", path).await.status, 401);
         }

@@ -24,6 +24,7 @@ impl Test {
                 reason: None,
                 in_grace: false,
                 will_renew: false,
+                kind: "promo".into(),
             })
             .collect();
         let (mut tx, now) = (self.app.db.begin().await.unwrap(), self.app.now());

@@ -97,6 +97,7 @@ fn an_invoice_says_until_when_it_pays_for_which_subscription() {
             hosted_invoice_url: Some(
                 "https://invoice.stripe.com/i/acct_demo/in_5xq1o2U6DlwwmQzj2UWI5T18".into()
             ),
+            paid_at: Some(1_796_592_004),
         }
     );
 }

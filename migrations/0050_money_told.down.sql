@@ -1,0 +1,14 @@
+drop table billing_notices;
+drop table billing_timeline;
+drop table billing_reversals;
+drop table billing_payments;
+drop table billing_invoices;
+alter table entitlement_grants drop column kind;
+alter table billing_subscriptions drop column refunded_at;
+alter table billing_subscriptions drop column grace_until;
+alter table billing_subscriptions drop column paid_up_at;
+alter table billing_subscriptions drop column paused;
+alter table billing_subscriptions drop column latest_invoice;
+alter table billing_subscriptions drop column started_at;
+alter table billing_subscriptions drop column kind;
+alter table billing_subscriptions drop column entitlements;
