@@ -389,6 +389,27 @@ mod with_redis {
         assert_eq!(sign_in(&beside).await.status, 200);
     }
 
+    #[tokio::test]
+    async fn without_redis_a_count_of_guesses_is_forgotten_too() {
+        let test = instance(&[("RATE_LIMITS", "sign_in=1000/60")]).await;
+        let guess = || {
+            test.app
+                .limits
+                .check(Action::SignInAccount, "ada@example.com")
+        };
+        for n in 0..5 {
+            assert!(guess().await.is_ok(), "{n}");
+        }
+        assert!(guess().await.is_err());
+
+        test.app
+            .limits
+            .forget(Action::SignInAccount, "ada@example.com")
+            .await;
+
+        assert!(guess().await.is_ok());
+    }
+
     /// Invariant 65.
     #[tokio::test]
     async fn without_redis_guesses_are_counted_all_the_same() {
