@@ -1,6 +1,7 @@
 //! The server beside what the machine allows: each scenario is measured together with its bare
 //! limit, in turns, so that a noisy machine is noisy to both.
 pub mod bare;
+mod chat;
 mod ingest;
 mod load;
 mod machine;
@@ -39,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub plinth: Option<PathBuf>,
 
-    /// The simulated world's binary (cargo build --release -p sim --example world), for `streams`.
-    /// Default: `examples/world` beside this one.
+    /// The simulated world's binary (cargo build --release -p sim --example world), for `chat`
+    /// and `streams`. Default: `examples/world` beside this one.
     #[arg(long, value_name = "PATH")]
     pub world: Option<PathBuf>,
 
@@ -89,6 +90,8 @@ pub enum Scenario {
     Ingest,
     /// From exec to ready with nothing there yet; size; memory at rest.
     Start,
+    /// CPU of an answer, plain and streamed; how soon who comes back hears it on.
+    Chat,
     /// Memory of 1,000 open answers; what is added to the time to the first token.
     Streams,
 }
@@ -202,6 +205,7 @@ impl Bench {
                 Scenario::Refreshes => refreshes::run(self, report).await.context("refreshes")?,
                 Scenario::Ingest => ingest::run(self, report).await.context("ingest")?,
                 Scenario::Start => start::run(self, report).await.context("start")?,
+                Scenario::Chat => chat::run(self, report).await.context("chat")?,
                 Scenario::Streams => streams::run(self, report).await.context("streams")?,
             }
             eprintln!("{scenario:?} took {} s", started.elapsed().as_secs());

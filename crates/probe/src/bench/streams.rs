@@ -54,15 +54,15 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 /// The simulated world outside the server.
-struct World {
+pub struct World {
     _process: Process,
     /// Of its language model, as an OpenAI base URL.
-    url: String,
+    pub url: String,
     port: u16,
 }
 
 impl World {
-    async fn start(bench: &Bench) -> Result<Self> {
+    pub async fn start(bench: &Bench) -> Result<Self> {
         let world = bench.world.as_deref().context("no world")?.canonicalize()?;
         let folder = bench.scratch.fresh("world")?;
         let mut process = Process::start(&world, &folder, |_| {})?;

@@ -1,0 +1,169 @@
+//! What a question costs the server, and how soon an answer is heard on by who comes back to it.
+use super::{
+    Bench,
+    load::{Connection, Load, Turn, connect, explained},
+    report::{Figure, Report},
+    server::{Server, User, create_database},
+    stats::Spread,
+    streams::World,
+};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, header};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// 20 tokens without a pause between them.
+const MODEL: &str = "sim-gap-0-tokens-20";
+/// Still being made while it is looked for again.
+const LONG: &str = "/sim-gap-200-tokens-200 Tell me of the sea.";
+const CONNECTIONS: usize = 8;
+const RESUMED: usize = 50;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    if bench.world.is_none() {
+        report.skip("chat: needs the simulated world in a process of its own, --world PATH (cargo build --release -p sim --example world)");
+        return Ok(());
+    }
+    let world = World::start(bench).await?;
+    let secret = "0123456789abcdef".repeat(4);
+    let environment = [
+        ("OPENAI_BASE_URL", world.url.as_str()),
+        ("OPENAI_API_KEY", "sk-simulated"),
+        ("JWT_SECRET", secret.as_str()),
+    ];
+    let server = Server::start(bench, "chat", None, &[], &environment).await?;
+    for (what, streamed, aim) in [
+        ("CPU of a plain request, SQLite", false, 0.6),
+        ("CPU of a 22-event stream, SQLite", true, 1.2),
+    ] {
+        // Each measurement has a quota of its own.
+        let user = server.sign_up().await?;
+        server.make_pro(&user).await?;
+        let spent = cpu(bench, &server, &user, streamed).await?;
+        report.figure(figure(what, "ms", spent, Some(aim)));
+    }
+    let user = server.sign_up().await?;
+    let same = resumed(&server, &server, &user).await?;
+    let what = "resume to the first byte, same instance, SQLite";
+    report.figure(figure(what, "ms", same, Some(20.0)));
+
+    let Some(postgres) = &bench.postgres else {
+        report.skip("chat, resume at another instance: needs --postgres");
+        return Ok(());
+    };
+    let database = create_database(postgres, "chat").await?;
+    let start = async |name| {
+        Server::start(bench, name, Some(database.as_str()), &[], &environment).await
+    };
+    let (here, there) = (start("chat-here").await?, start("chat-there").await?);
+    let user = here.sign_up().await?;
+    for (what, at, aim) in [
+        ("resume to the first byte, same instance, PostgreSQL", &here, 20.0),
+        ("resume to the first byte, another instance, PostgreSQL", &there, 50.0),
+    ] {
+        let times = resumed(&here, at, &user).await?;
+        report.figure(figure(what, "ms", times, Some(aim)));
+    }
+    Ok(())
+}
+
+fn figure(what: &str, unit: &'static str, values: Vec<f64>, aim: Option<f64>) -> Figure {
+    Figure {
+        scenario: "chat",
+        what: what.into(),
+        unit,
+        samples: values.len(),
+        value: Spread::of(values),
+        aim,
+    }
+}
+
+/// Milliseconds of the server's CPU for each answer, a value a round.
+async fn cpu(bench: &Bench, server: &Server, user: &User, streamed: bool) -> Result<Vec<f64>> {
+    let request = completion(&user.token, streamed)?;
+    let mut load = Load::open(server.port, CONNECTIONS).await?;
+    load.run(bench.turn.min(Duration::from_secs(1)), |_| request.clone())
+        .await?;
+    let mut spent = vec![];
+    for _ in 0..bench.rounds {
+        let turn: Turn = server
+            .measured(load.run(bench.turn, |_| request.clone()))
+            .await?;
+        let cpu = turn.cpu.context("the server's CPU cannot be read")?;
+        spent.push(cpu.as_secs_f64() * 1000.0 / turn.latencies.len().max(1) as f64);
+    }
+    Ok(spent)
+}
+
+fn completion(token: &str, streamed: bool) -> Result<Request<Full<Bytes>>> {
+    let body = json!({"model": MODEL, "stream": streamed, "messages": [{"role": "user", "content": "Tell me of the sea."}]});
+    request("POST", "/v1/chat/completions", token, body.to_string())
+}
+
+fn request(method: &str, path: &str, token: &str, body: String) -> Result<Request<Full<Bytes>>> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "127.0.0.1")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    Ok(request.body(Full::from(body))?)
+}
+
+/// Milliseconds until who asks for an answer that is being made hears its first event, at `there`, while
+/// `here` makes it.
+async fn resumed(here: &Server, there: &Server, user: &User) -> Result<Vec<f64>> {
+    let body = json!({"message": LONG, "stream": true}).to_string();
+    let mut making = connect(here.port).await?;
+    let asked = request("POST", "/api/chat", &user.token, body)?;
+    let (first, _answer) = event(&mut making, asked).await?;
+    let id = first
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .and_then(|id| id.split('.').next())
+        .context("an event without an id")?;
+    let path = format!("/api/generations/{id}/events?after=0");
+    let mut times = vec![];
+    for _ in 0..RESUMED {
+        let mut connection = connect(there.port).await?;
+        let asked = request("GET", &path, &user.token, String::new())?;
+        let sent = Instant::now();
+        event(&mut connection, asked).await?;
+        times.push(sent.elapsed().as_secs_f64() * 1000.0);
+    }
+    let running = here.get("/api/generations?active=1", user).await?;
+    if running["data"].as_array().is_none_or(Vec::is_empty) {
+        bail!("the answer ended before it was resumed so often: {running}");
+    }
+    let path = format!("/api/generations/{id}/stop");
+    let stop = request("POST", &path, &user.token, Value::Null.to_string())?;
+    connect(here.port).await?.send_request(stop).await?;
+    Ok(times)
+}
+
+/// The first event of an answer, and the answer, which goes on.
+async fn event(
+    connection: &mut Connection,
+    request: Request<Full<Bytes>>,
+) -> Result<(String, hyper::body::Incoming)> {
+    let heard = async {
+        let response = connection.send_request(request).await?;
+        if response.status() != 200 {
+            bail!("answered {}", explained(response).await);
+        }
+        let mut body = response.into_body();
+        let mut text = String::new();
+        while !text.contains("event: ") || !text.contains("id: ") {
+            let frame = body.frame().await.context("the answer ended early")??;
+            let bytes = frame.data_ref().map_or(&[][..], |data| data);
+            text += &String::from_utf8_lossy(bytes);
+        }
+        Ok((text, body))
+    };
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .context("no event came")?
+}
