@@ -9,6 +9,8 @@ use std::time::Duration;
 
 pub mod revenuecat;
 pub mod stripe;
+#[cfg(test)]
+mod tests;
 
 /// The event of a renewal may come this late without a gap in access.
 pub const RENEWAL_LEEWAY: Duration = Duration::from_secs(24 * 3600);
