@@ -242,6 +242,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         db::inbox::APPLY => billing::apply::run(app, &job.payload).await,
         billing::poll::KIND => billing::poll::run(app).await,
         billing::reconcile::KIND => billing::reconcile::run(app, &job.payload).await,
+        billing::phones::KIND => billing::phones::run(app, &job.payload).await,
         billing::endings::KIND => billing::endings::run(app).await,
         billing::notices::DUPLICATES => billing::notices::run(app, job).await,
         mail::SEND => mail::send(app, job).await,
@@ -258,12 +259,13 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
 
 /// Work that comes again, and how often. A tick is a job whose key is its time, so that several
 /// instances do it once.
-const RECURRING: [(&str, Duration); 6] = [
+const RECURRING: [(&str, Duration); 7] = [
     (chat::sweep::KIND, Duration::from_secs(15)),
     (auth::chain::KIND, Duration::from_secs(60)),
     (billing::poll::KIND, billing::poll::EVERY),
     (billing::endings::KIND, billing::endings::EVERY),
     (billing::reconcile::KIND, billing::reconcile::EVERY),
+    (billing::phones::KIND, billing::phones::EVERY),
     (PURGE, Duration::from_secs(3600)),
 ];
 

@@ -16,6 +16,11 @@ sql! {
          where provider = $provider and mode = $mode and external_id = $external_id"
     }
 
+    /// What a user has of a provider, in a transaction that changes it.
+    pub fn subscriptions_of(tx: &mut Tx, provider: &str, user: Uuid) -> Vec<Subscription> {
+        "select {columns} from billing_subscriptions where user_id = $user and provider = $provider order by mode, external_id"
+    }
+
     /// Users of whom something of this source ends, or ended, in a while, by id, after `after`.
     pub fn users_with_ends(db: &Db, source: &str, from: Timestamp, to: Timestamp, after: Uuid, limit: i64) -> Vec<(Uuid,)> {
         "select distinct user_id from entitlement_grants

@@ -1,4 +1,5 @@
 use super::{
+    phones,
     reconcile::{self, Report},
     stripe_api::Failure,
     stripe_of,
@@ -26,7 +27,7 @@ struct How {
     dry_run: bool,
 }
 
-/// Compare what is kept of a user's subscriptions with what Stripe says, and make it so.
+/// Compare what is kept of a user's subscriptions with what Stripe and RevenueCat say, and make it so.
 #[utoipa::path(post, path = "/api/admin/billing/users/{id}/reconcile", tag = "admin", params(("id" = Uuid, Path), How),
     responses((status = 200, body = Report), (status = 404), (status = 503)))]
 async fn reconcile(
@@ -47,6 +48,9 @@ async fn reconcile(
         Ok(failure) => failure.into(),
         Err(error) => Error::Internal(error),
     })?;
+    if let Some(api) = &app.revenuecat {
+        phones::user(&app, api, id, &mut report).await?;
+    }
     if !how.dry_run {
         let detail = json!({"compared": report.compared, "drift": report.drift.len()});
         let (action, now) = ("billing_reconciled", app.now());

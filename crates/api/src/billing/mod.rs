@@ -20,6 +20,7 @@ mod invoices;
 pub mod notices;
 mod overview;
 mod pages;
+pub mod phones;
 pub mod plans;
 pub mod poll;
 mod portal;

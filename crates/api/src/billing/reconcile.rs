@@ -43,7 +43,7 @@ impl Report {
         }
     }
 
-    fn add(&mut self, drift: Vec<Drift>) {
+    pub fn add(&mut self, drift: Vec<Drift>) {
         self.compared += 1;
         for Drift {
             subscription,
@@ -62,7 +62,7 @@ impl Report {
         self.drift.extend(drift);
     }
 
-    fn fail(&mut self, id: &str, failure: &Failure) {
+    pub fn fail(&mut self, id: &str, failure: &dyn std::fmt::Display) {
         self.failed += 1;
         tracing::warn!(subscription = id, %failure, "a subscription could not be compared");
     }

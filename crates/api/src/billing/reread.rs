@@ -1,5 +1,5 @@
 //! What Stripe says now, applied to what is known here. Nothing is concluded from an answer that did not come.
-use super::{stripe, stripe_api::Stripe};
+use super::{revenuecat, revenuecat_api::RevenueCat, stripe, stripe_api::Stripe};
 use crate::{App, Result};
 use serde_json::Value;
 use uuid::Uuid;
@@ -51,5 +51,16 @@ pub async fn user(app: &App, api: &Stripe, user: Uuid) -> Result<()> {
         }
         tx.commit().await?;
     }
+    Ok(())
+}
+
+/// Reads what RevenueCat has of a user, and applies it.
+pub async fn purchases(app: &App, api: &RevenueCat, user: Uuid) -> Result<()> {
+    let asked_at = app.now();
+    let subscriber = api.subscriber(&user.to_string()).await?;
+
+    let mut tx = app.db.begin().await?;
+    revenuecat::apply_subscriber(app, &mut tx, user, &subscriber, asked_at).await?;
+    tx.commit().await?;
     Ok(())
 }

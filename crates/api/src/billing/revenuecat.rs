@@ -144,13 +144,6 @@ pub async fn apply(
 }
 
 /// What a user holds, as the API answered to a request that was sent at `basis`.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for who looks without an event: sync and reconcile"
-    )
-)]
 pub async fn apply_subscriber(
     app: &App,
     tx: &mut Tx,

@@ -21,6 +21,9 @@ async fn sync(State(app): State<App>, auth: Auth) -> Result<Json<Billing>> {
     if let Some(api) = &app.stripe {
         reread::user(&app, api, auth.user).await?;
     }
+    if let Some(api) = &app.revenuecat {
+        reread::purchases(&app, api, auth.user).await?;
+    }
 
     overview::of_user(&app, auth.user).await.map(Json)
 }

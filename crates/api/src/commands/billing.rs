@@ -3,7 +3,7 @@ use crate::{
     App,
     app::{Clock, Simulated},
     billing::{
-        poll,
+        phones, poll,
         reconcile::{self, Pass, Report},
         setup::{self, Done, Outcome},
         stripe_api::Stripe,
@@ -114,6 +114,9 @@ async fn reconcile(
         Some(named) => {
             let user = users::find(app, &named).await?;
             reconcile::user(app, api, user.id, &mut report).await?;
+            if let Some(api) = &app.revenuecat {
+                phones::user(app, api, user.id, &mut report).await?;
+            }
         }
         None => {
             for pass in Pass::ALL {
