@@ -90,9 +90,9 @@ const mailbox = (world) => async (address, count = 1) =>
   });
 
 /** What comes true in other processes, as soon as it does. */
-export async function until(what, holds) {
-  const patience = Date.now() + 20_000;
-  while (Date.now() < patience) {
+export async function until(what, holds, patience = 20_000) {
+  const end = Date.now() + patience;
+  while (Date.now() < end) {
     const held = await holds();
     if (held) return held;
     await pause(25);

@@ -244,7 +244,8 @@ async fn webhook(app: &App, api: &Stripe) -> anyhow::Result<Option<Done>> {
             .filter_map(Value::as_str)
             .collect();
         let mut events = EVENTS.to_vec();
-        (listed.sort_unstable(), events.sort_unstable());
+        listed.sort_unstable();
+        events.sort_unstable();
         if listed == events && found["status"] != "disabled" {
             return done("webhook", found, Outcome::Found).map(Some);
         }

@@ -55,14 +55,21 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         return Ok(());
     };
     let database = create_database(postgres, "chat").await?;
-    let start = async |name| {
-        Server::start(bench, name, Some(database.as_str()), &[], &environment).await
-    };
+    let start =
+        async |name| Server::start(bench, name, Some(database.as_str()), &[], &environment).await;
     let (here, there) = (start("chat-here").await?, start("chat-there").await?);
     let user = here.sign_up().await?;
     for (what, at, aim) in [
-        ("resume to the first byte, same instance, PostgreSQL", &here, 20.0),
-        ("resume to the first byte, another instance, PostgreSQL", &there, 50.0),
+        (
+            "resume to the first byte, same instance, PostgreSQL",
+            &here,
+            20.0,
+        ),
+        (
+            "resume to the first byte, another instance, PostgreSQL",
+            &there,
+            50.0,
+        ),
     ] {
         let times = resumed(&here, at, &user).await?;
         report.figure(figure(what, "ms", times, Some(aim)));
@@ -131,7 +138,7 @@ async fn resumed(here: &Server, there: &Server, user: &User) -> Result<Vec<f64>>
         let mut connection = connect(there.port).await?;
         let asked = request("GET", &path, &user.token, String::new())?;
         let sent = Instant::now();
-        event(&mut connection, asked).await?;
+        drop(event(&mut connection, asked).await?);
         times.push(sent.elapsed().as_secs_f64() * 1000.0);
     }
     let running = here.get("/api/generations?active=1", user).await?;
