@@ -1,5 +1,6 @@
 //! The simulated Stripe, as applications and customers meet it.
 mod api;
+mod change;
 mod life;
 mod pages;
 mod post;
