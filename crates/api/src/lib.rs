@@ -38,6 +38,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(chat::routes())
         .merge(features::routes())
         .merge(billing::routes())
+        .merge(mail::events::routes())
         .merge(docs::routes())
 }
 

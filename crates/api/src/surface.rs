@@ -189,6 +189,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("post", "/v1/embeddings", User),
     ("get", "/v1/models", User),
     ("post", "/webhooks/revenuecat", Secret(401)),
+    ("post", "/webhooks/sendgrid", Secret(400)),
     ("post", "/webhooks/stripe", Secret(400)),
 ];
 

@@ -61,6 +61,8 @@ pub const SELLING: [(&str, &str); 2] = [
     ("STRIPE_API_BASE", "{stripe}"),
 ];
 pub const REVENUECAT_SECRET: &str = "revenuecat_of_the_tests_0123456789";
+/// Whose other half nobody has.
+pub const SENDGRID_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEjtQADd0NlVFoIMQEdrGAXcoJYHJeKeKj/Vm5I4lRcA4dAkOhIUjm7G7AgOtWxXvdjksZ3/2B2WOKbDiHcgg4Pg==";
 pub const PASSWORD: &str = "correct horse battery";
 
 /// An instance, its outside, and its only client.
@@ -313,6 +315,7 @@ fn config(world: &sim::World, variables: &[(&str, &str)]) -> Config {
         ("SENDGRID_API_BASE", sendgrid.as_str()),
         ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
         ("REVENUECAT_WEBHOOK_SECRET", REVENUECAT_SECRET),
+        ("SENDGRID_WEBHOOK_KEY", SENDGRID_KEY),
         ("RATE_LIMITS", "off"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

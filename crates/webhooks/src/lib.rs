@@ -1,4 +1,4 @@
-//! Webhooks of Stripe and RevenueCat: from bytes, headers, secrets and the time to a verified,
+//! Webhooks of Stripe, RevenueCat and SendGrid: from bytes, headers, secrets and the time to a verified,
 //! read event.
 //!
 //! Two steps, in this order. `verify` takes the raw body exactly as it came and says whether the
@@ -21,6 +21,7 @@
 mod json;
 mod open_enum;
 pub mod revenuecat;
+pub mod sendgrid;
 pub mod signature;
 pub mod stripe;
 

@@ -36,7 +36,7 @@ mod subscriptions;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod webhook;
+pub mod webhook;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -188,7 +188,7 @@ fn header_of(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Refusals alone are limited by address: a storm of genuine events never is.
-async fn refuse(
+pub async fn refuse(
     app: &App,
     provider: &'static str,
     address: ClientAddress,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
+pub mod events;
 mod letter;
 mod locale;
 mod mailer;
@@ -50,6 +51,10 @@ pub struct Config {
     #[arg(long, default_value = "https://api.sendgrid.com")]
     pub sendgrid_api_base: Url,
 
+    /// Verifies what SendGrid tells became of mails, as the dashboard shows it. A comma list rotates. Have it told to PUBLIC_URL/webhooks/sendgrid.
+    #[arg(long, value_delimiter = ',')]
+    pub sendgrid_webhook_key: Vec<String>,
+
     /// Who mails are from.
     #[arg(long, default_value = "Plinth <plinth@localhost>")]
     pub mail_from: Mailbox,
@@ -79,6 +84,17 @@ impl Config {
                 "SENDGRID_API_BASE",
                 "is not https",
                 "Codes and the key would cross the network in the clear; write https://….",
+            ));
+        }
+        if !self
+            .sendgrid_webhook_key
+            .iter()
+            .all(|key| webhooks::sendgrid::is_key(key))
+        {
+            problems.push(Problem::new(
+                "SENDGRID_WEBHOOK_KEY",
+                "is no public key of P-256",
+                "Copy the verification key of the signed event webhook, base64 as it stands there.",
             ));
         }
         if !production {

@@ -360,3 +360,52 @@ both_engines! {
         assert_eq!(test.world.mailbox().messages().len(), 1);
     }
 }
+
+/// What signs as SendGrid does, and the key it shows.
+fn sendgrid() -> (aws_lc_rs::signature::EcdsaKeyPair, String) {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let known = STANDARD.decode(crate::testing::SENDGRID_KEY).unwrap();
+    let shown = [&known[..26], pair.public_key().as_ref()].concat();
+    (pair, STANDARD.encode(shown))
+}
+
+both_engines! {
+    async fn an_address_that_bounces_is_written_to_no_more(engine: Engine) {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let (pair, key) = sendgrid();
+        let test = Test::with(engine, &[("SENDGRID_WEBHOOK_KEY", &key)]).await;
+        let tell = async |events: serde_json::Value, at: i64| {
+            let (body, at) = (events.to_string(), at.to_string());
+            let signed = [at.as_bytes(), body.as_bytes()].concat();
+            let signature = STANDARD.encode(pair.sign(&aws_lc_rs::rand::SystemRandom::new(), &signed).unwrap());
+            let request = request(Method::POST, "", "/webhooks/sendgrid")
+                .header("x-twilio-email-event-webhook-signature", signature)
+                .header("x-twilio-email-event-webhook-timestamp", at);
+            test.send(request.body(Body::from(body)).unwrap()).await
+        };
+        let since = async |email: &str| db::muted_addresses::since(&test.app.db, email).await.unwrap().is_some();
+        let now = test.app.now().unix();
+
+        let told = tell(json!([
+            {"email": "Gone@Example.com", "event": "bounce", "type": "bounce"},
+            {"email": "angry@example.com", "event": "spamreport"},
+            {"email": "full@example.com", "event": "bounce", "type": "blocked"},
+            {"email": "here@example.com", "event": "delivered"},
+        ]), now).await;
+
+        assert_eq!((told.status.as_u16(), told.json()), (200, json!({"received": true})));
+        assert!(since("gone@example.com").await && since("angry@example.com").await);
+        assert!(!since("full@example.com").await && !since("here@example.com").await);
+        let old = tell(json!([{"email": "here@example.com", "event": "spamreport"}]), now - 2 * 86_400).await;
+        assert_eq!(old.refusal(), (400, "invalid_signature".into()));
+        let mut forged = request(Method::POST, "", "/webhooks/sendgrid");
+        for (name, value) in [("signature", "MEUCIQ=="), ("timestamp", "1")] {
+            forged = forged.header(format!("x-twilio-email-event-webhook-{name}"), value);
+        }
+        let forged = test.send(forged.body(Body::from(r#"[{"email": "here@example.com", "event": "spamreport"}]"#)).unwrap()).await;
+        assert_eq!(forged.refusal(), (400, "invalid_signature".into()));
+        assert!(!since("here@example.com").await);
+    }
+}

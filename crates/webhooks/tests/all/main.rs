@@ -6,5 +6,6 @@
 mod fixtures;
 mod hostile;
 mod revenuecat;
+mod sendgrid;
 mod signature;
 mod stripe;
