@@ -1,8 +1,7 @@
 use super::{
     phones,
     reconcile::{self, Report},
-    stripe_api::Failure,
-    stripe_of,
+    revenuecat_api, stripe_api, stripe_of,
 };
 use crate::{
     App, Error, Result,
@@ -44,12 +43,10 @@ async fn reconcile(
 
     let mut report = Report::of(how.dry_run);
     let compared = reconcile::user(&app, api, id, &mut report).await;
-    compared.map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) => failure.into(),
-        Err(error) => Error::Internal(error),
-    })?;
+    compared.map_err(said)?;
     if let Some(api) = &app.revenuecat {
-        phones::user(&app, api, id, &mut report).await?;
+        let compared = phones::user(&app, api, id, &mut report).await;
+        compared.map_err(said)?;
     }
     if !how.dry_run {
         let detail = json!({"compared": report.compared, "drift": report.drift.len()});
@@ -59,4 +56,15 @@ async fn reconcile(
         tx.commit().await?;
     }
     Ok(Json(report))
+}
+
+/// That a provider cannot be asked is no fault of ours.
+fn said(error: anyhow::Error) -> Error {
+    match error.downcast::<stripe_api::Failure>() {
+        Ok(failure) => failure.into(),
+        Err(error) => match error.downcast::<revenuecat_api::Failure>() {
+            Ok(failure) => failure.into(),
+            Err(error) => Error::Internal(error),
+        },
+    }
 }

@@ -7,11 +7,14 @@ use crate::{
         setup::{self, Done, Outcome},
         stripe_api::{EVENTS, VERSION},
     },
-    testing::both_engines,
+    testing::{SELLING, both_engines},
 };
 use http::Method;
 use serde_json::json;
-use sim::{ApiFault, Faults};
+use sim::{
+    ApiFault, Faults,
+    revenuecat::{Act, Bought},
+};
 
 type Everything = (Vec<db::billing::Subscription>, Vec<db::billing::Grant>);
 
@@ -272,6 +275,34 @@ both_engines! {
         shop.night().await.unwrap();
         assert_eq!(db::testing::rows(&shop.app.db, "entitlement_grants").await.unwrap(), 0);
         endings::run(&shop.app).await.unwrap();
+    }
+
+    async fn inv_51_what_was_bought_on_a_phone_is_what_revenuecat_says(engine: Engine) {
+        let [key, base] = SELLING;
+        let phones = [("REVENUECAT_API_KEY", "sk_of_the_tests"), ("REVENUECAT_API_BASE", "{stripe}")];
+        let shop = Shop::with(engine, &[key, base, phones[0], phones[1]]).await;
+        shop.world.revenuecat().act(&shop.ann.id, Act::Purchase(Bought::default())).unwrap();
+        // Nobody told of it yet.
+        let synced = shop.post(&shop.ann.token, "/api/billing/sync", json!({})).await.json();
+        assert_ne!(synced["plan"], "free", "{synced}");
+        let right = shop.state().await;
+        let path = format!("/api/admin/billing/users/{}/reconcile", shop.ann.id);
+        let compare = async |query: &str| shop.post(&shop.service_key(), &format!("{path}{query}"), json!({})).await;
+
+        shop.corrupt("update billing_subscriptions set status = 'expired', will_renew = false").await;
+        shop.corrupt("delete from entitlement_grants").await;
+        shop.world.set_faults(broken(ApiFault::ServerError));
+        assert_eq!(compare("").await.refusal(), (503, "billing_unavailable".into()));
+        shop.world.set_faults(Faults::default());
+        let tried = compare("?dry_run=true").await.json();
+        assert_ne!(tried["drift"], json!([]));
+        assert_eq!(shop.plan().await, "free", "a dry run wrote");
+        assert_eq!(compare("").await.json()["drift"], tried["drift"]);
+
+        assert_eq!(shop.state().await, right);
+        assert_eq!(compare("").await.json()["drift"], json!([]));
+        crate::billing::phones::run(&shop.app, &json!({})).await.unwrap();
+        assert_eq!(shop.state().await, right);
     }
 
     async fn stripe_is_set_up_once_however_often(engine: Engine) {
