@@ -10,6 +10,7 @@ mod process;
 mod reads;
 mod refreshes;
 mod report;
+mod sales;
 mod server;
 mod sign_ins;
 mod start;
@@ -90,6 +91,8 @@ pub enum Scenario {
     Ingest,
     /// From exec to ready with nothing there yet; size; memory at rest.
     Start,
+    /// From a signed event to the entitlement that it opens.
+    Sales,
     /// CPU of an answer, plain and streamed; how soon who comes back hears it on.
     Chat,
     /// Memory of 1,000 open answers; what is added to the time to the first token.
@@ -205,6 +208,7 @@ impl Bench {
                 Scenario::Refreshes => refreshes::run(self, report).await.context("refreshes")?,
                 Scenario::Ingest => ingest::run(self, report).await.context("ingest")?,
                 Scenario::Start => start::run(self, report).await.context("start")?,
+                Scenario::Sales => sales::run(self, report).await.context("sales")?,
                 Scenario::Chat => chat::run(self, report).await.context("chat")?,
                 Scenario::Streams => streams::run(self, report).await.context("streams")?,
             }

@@ -117,8 +117,9 @@ impl Server {
         ask(self.client.get(self.url(path)).bearer_auth(&user.token)).await
     }
 
-    /// Sells the plan `pro` to a user, whose quota then holds for a measurement.
-    pub async fn make_pro(&self, user: &User) -> Result<()> {
+    /// Sells the plan `pro` to a user, whose quota then holds for a measurement. Returns how long after the
+    /// event was sent the user saw it.
+    pub async fn make_pro(&self, user: &User) -> Result<Duration> {
         let key = Uuid::new_v4().simple().to_string();
         let bought = events::Purchase {
             key: &key[..24],
@@ -128,15 +129,15 @@ impl Server {
         let body = events::subscription(&bought, events::now()).to_string();
         let signature = webhooks::stripe::sign(body.as_bytes(), STRIPE_SECRET, events::now());
         let delivery = self.client.post(self.url("/webhooks/stripe")).body(body);
-        ask(delivery.header(webhooks::stripe::SIGNATURE_HEADER, signature)).await?;
         let sent = Instant::now();
+        ask(delivery.header(webhooks::stripe::SIGNATURE_HEADER, signature)).await?;
         while self.get("/api/entitlements", user).await?["plan"] != "pro" {
             if sent.elapsed() > APPLIED_WITHIN {
                 bail!("a signed subscription event did not give the plan pro");
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(())
+        Ok(sent.elapsed())
     }
 }
 
