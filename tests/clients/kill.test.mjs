@@ -7,7 +7,7 @@ import { events, signUp } from "./person.mjs";
 import { serve, until } from "./server.mjs";
 
 const llm = await model();
-const shared = { JWT_SECRET: randomBytes(32).toString("hex"), CHAT_TITLES: "false", ...llm.configuration };
+const shared = { JWT_SECRET: randomBytes(32).toString("hex"), ...llm.configuration };
 /** What a process that is gone was making is settled when its lease is over, and somebody looks. */
 const LEASE = 75_000;
 

@@ -22,7 +22,9 @@ export async function model() {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   server.unref();
-  const configuration = { OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: `http://127.0.0.1:${server.address().port}/v1` };
+  const base = `http://127.0.0.1:${server.address().port}/v1`;
+  // It says what it is told to say, and nobody tells it a title: asked for one, it would keep who asks, and us, waiting.
+  const configuration = { OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: base, CHAT_TITLES: "false" };
   /** The call whose question this is, as soon as there is one; the newest of several. */
   const asked = (question) => until(`the model is asked: ${question}`, () => calls.findLast((call) => call.question === question));
   /** How often that was asked. */
