@@ -33,7 +33,7 @@ const steps = {
   },
   "the model is done": {
     go: (call) => call.finish("All of it."),
-    kept: [["failed", ""], ["truncated", ""], ["truncated", "All of it."], ["complete", "All of it."]],
+    kept: [["failed", ""], ...["", "All ", "All of ", "All of it."].map((said) => ["truncated", said]), ["complete", "All of it."]],
   },
   "the end is heard": {
     go: async (call, heard) => {

@@ -26,8 +26,9 @@ describe("an outage", { concurrency: true }, () => {
   test(
     "invariant 52: of the database does not break the answer that a client hears, and it is settled once",
     { skip: !TEST_DATABASE_URL && "TEST_DATABASE_URL names it" },
-    async () => {
+    async (t) => {
       const { wire, server } = await wired("DATABASE_URL");
+      t.after(() => wire.plug());
       const ada = await signUp(server);
       const asked = question("What is a delta?");
       const heard = [];
@@ -63,8 +64,9 @@ describe("an outage", { concurrency: true }, () => {
   test(
     "invariant 53: of Redis keeps nobody from asking",
     { skip: !(TEST_DATABASE_URL && TEST_REDIS_URL) && "TEST_DATABASE_URL and TEST_REDIS_URL name them" },
-    async () => {
+    async (t) => {
       const { wire, server } = await wired("REDIS_URL");
+      t.after(() => wire.plug());
       const ada = await signUp(server);
       const ask = async (words) => {
         const asked = question(words);

@@ -872,7 +872,16 @@ impl From<db::Error> for Error {
 
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Self {
-        Self::Internal(error)
+        match error.downcast_ref::<db::Error>() {
+            Some(cause) if cause.is_unavailable() => {
+                tracing::warn!(
+                    error = explain(&error),
+                    "the database did not take the work"
+                );
+                Self::DatabaseUnavailable
+            }
+            _ => Self::Internal(error),
+        }
     }
 }
 

@@ -38,6 +38,9 @@ impl Error {
             sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::Io(_)
+            // A connection that broke in the middle of a message, or of a beginning.
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed
             | sqlx::Error::Tls(_)
             | sqlx::Error::WorkerCrashed => true,
             // Class 08 connection, 53 resources, 57 shutdown and cancel, 25006 read only
@@ -60,5 +63,23 @@ impl Error {
                 .is_some_and(|e| matches!(e.kind(), ErrorKind::UniqueViolation)),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_broke_is_a_database_that_is_away() {
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        for source in [
+            sqlx::Error::Io(reset),
+            sqlx::Error::Protocol("unexpected message".into()),
+            sqlx::Error::BeginFailed,
+        ] {
+            assert!(Error::from(source).is_unavailable());
+        }
+        assert!(!Error::from(sqlx::Error::RowNotFound).is_unavailable());
     }
 }
