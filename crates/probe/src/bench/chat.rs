@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, header};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// 20 tokens without a pause between them.
 const MODEL: &str = "sim-gap-0-tokens-20";
@@ -33,6 +34,8 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         ("OPENAI_BASE_URL", world.url.as_str()),
         ("OPENAI_API_KEY", "sk-simulated"),
         ("JWT_SECRET", secret.as_str()),
+        // What tokens name as their issuer, wherever they are asked with.
+        ("PUBLIC_URL", "http://localhost:8080"),
     ];
     let server = Server::start(bench, "chat", None, &[], &environment).await?;
     for (what, streamed, aim) in [
@@ -123,7 +126,9 @@ fn request(method: &str, path: &str, token: &str, body: String) -> Result<Reques
 /// Milliseconds until who asks for an answer that is being made hears its first event, at `there`, while
 /// `here` makes it.
 async fn resumed(here: &Server, there: &Server, user: &User) -> Result<Vec<f64>> {
-    let body = json!({"message": LONG, "stream": true}).to_string();
+    // The same question again might be taken for a retry of the first.
+    let question = format!("{LONG} ({})", Uuid::new_v4());
+    let body = json!({"message": question, "stream": true}).to_string();
     let mut making = connect(here.port).await?;
     let asked = request("POST", "/api/chat", &user.token, body)?;
     let (first, _answer) = event(&mut making, asked).await?;
