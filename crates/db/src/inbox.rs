@@ -156,7 +156,7 @@ sql! {
          where id = $id and status in ('received', 'parked', 'dead')"
     }
 
-    /// Forgets what needs nobody any more and came before `before`.
+    /// Forgets what nobody needs any more and came before `before`.
     pub fn delete_settled(tx: &mut Tx, before: Timestamp) -> u64 {
         "delete from webhook_events where status in ('processed', 'ignored') and received_at < $before"
     }

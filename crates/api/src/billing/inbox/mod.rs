@@ -1,6 +1,5 @@
 //! What an admin sees of the events that came, and does with them.
-use crate::{App, error::Invalid, extract::Time};
-use crate::{Error, Result};
+use crate::{App, Error, Result, error::Invalid, extract::Time};
 use db::{
     Timestamp,
     inbox::{Filter, Headline},
