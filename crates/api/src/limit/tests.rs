@@ -483,10 +483,11 @@ mod with_redis {
         // A road to it that can be closed.
         let road = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = road.local_addr().unwrap();
-        let (open, is_open) = tokio::sync::watch::channel(true);
+        let open = Arc::new(tokio::sync::watch::Sender::new(true));
+        let gate = open.clone();
         tokio::spawn(async move {
             while let Ok((mut here, _)) = road.accept().await {
-                let (redis, mut is_open) = (redis.clone(), is_open.clone());
+                let (redis, mut is_open) = (redis.clone(), gate.subscribe());
                 tokio::spawn(async move {
                     let _ = is_open.wait_for(|open| *open).await;
                     let mut there = TcpStream::connect(redis).await.unwrap();
@@ -494,7 +495,10 @@ mod with_redis {
                     tokio::select! {
                         _ = copy_bidirectional(&mut here, &mut there) => {}
                         // Nothing passes any more, and nobody is told.
-                        _ = closed => std::future::pending().await,
+                        _ = closed => {
+                            drop(is_open);
+                            std::future::pending().await
+                        }
                     }
                 });
             }
@@ -503,7 +507,8 @@ mod with_redis {
         let key = key();
         assert_eq!(passed(std::slice::from_ref(&limits), &key, 3).await, 3);
 
-        open.send(false).unwrap();
+        open.send_replace(false);
+        open.closed().await;
         let began = Instant::now();
         assert_eq!(
             passed(std::slice::from_ref(&limits), &key, 10).await,
@@ -513,7 +518,7 @@ mod with_redis {
         assert!(began.elapsed() < 5 * PATIENCE, "{:?}", began.elapsed());
         assert_eq!(limits.redis_answers().await, Some(false));
 
-        open.send(true).unwrap();
+        open.send_replace(true);
         let waited = Instant::now();
         while limits.redis_answers().await == Some(false) {
             assert!(
