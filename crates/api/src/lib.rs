@@ -39,6 +39,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(features::routes())
         .merge(billing::routes())
         .merge(mail::events::routes())
+        .merge(telemetry::routes())
         .merge(docs::routes())
 }
 

@@ -53,6 +53,7 @@ const WHO_MAY_CALL: &[(&str, &str, Caller)] = &[
     ("delete", "/api/admin/entitlements/{id}", Admin),
     ("get", "/api/admin/llm", Admin),
     ("put", "/api/admin/llm", Admin),
+    ("post", "/api/admin/test-error", Admin),
     ("get", "/api/admin/usage", Admin),
     ("get", "/api/admin/users", Admin),
     ("get", "/api/admin/users/{id}", Admin),

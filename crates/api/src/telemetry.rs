@@ -16,6 +16,9 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 #[cfg(feature = "otel")]
 mod otel;
 pub mod requests;
+mod test_error;
+
+pub use test_error::routes;
 
 /// What is seen from outside.
 #[derive(Debug, Clone, clap::Args)]
@@ -175,8 +178,8 @@ fn start_sentry(config: &crate::Config, dsn: &Secret) -> Option<sentry::ClientIn
     Some(sentry::init(options))
 }
 
-/// One failure of ours: one log line, one Sentry event.
-pub fn report(error: &anyhow::Error, flow: Flow) {
+/// One failure of ours: one log line, one Sentry event, whose id it gives; nil where Sentry is not configured.
+pub fn report(error: &anyhow::Error, flow: Flow) -> sentry::types::Uuid {
     tracing::error!(
         error = crate::error::explain(error),
         flow = flow.label(),
@@ -185,7 +188,7 @@ pub fn report(error: &anyhow::Error, flow: Flow) {
     sentry::with_scope(
         |scope| scope.set_tag("flow", flow.label()),
         || sentry::integrations::anyhow::capture_anyhow(error),
-    );
+    )
 }
 
 /// Gives each request a scope and a transaction of its own, where Sentry is configured.

@@ -1032,3 +1032,81 @@ fn keys_are_listed_rotated_and_revoked() {
         "{said}"
     );
 }
+
+mod failures_reach_sentry {
+    use super::*;
+    use axum::{Router, body::Bytes, extract::State, routing::post};
+
+    fn service_role_key(folder: &Folder, serving: &Serving) -> String {
+        let database = folder.database();
+        let variables = [
+            ("DATABASE_URL", database.as_str()),
+            ("PUBLIC_URL", &serving.url),
+        ];
+        let mut command = plinth(&folder.0, &["keys", "service-role"], &variables);
+        words(&command.output().unwrap().stdout).trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_test_error_is_reported_under_the_id_that_was_answered_and_without_a_secret() {
+        let (envelopes, mut came) = tokio::sync::mpsc::unbounded_channel();
+        let sentry = Router::new()
+            .route(
+                "/api/1/envelope/",
+                post(
+                    async |State(envelopes): State<tokio::sync::mpsc::UnboundedSender<_>>,
+                           body: Bytes| {
+                        let _ = envelopes.send(words(&body));
+                    },
+                ),
+            )
+            .with_state(envelopes);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dsn = format!("http://key@{}/1", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, sentry).into_future());
+        let folder = Folder::new();
+        let variables = [
+            ("SENTRY_DSN", dsn.as_str()),
+            ("SENTRY_TRACES_SAMPLE_RATE", "0"),
+            ("APP_VERSION", "7.1.2"),
+        ];
+        let serving = Serving::start(&folder, &variables).await;
+        let key = service_role_key(&folder, &serving);
+
+        let (status, answer) = serving.post(&key, "/api/admin/test-error", json!({})).await;
+
+        assert_eq!(status, 202, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let id = answer["sentry_event_id"].as_str().unwrap().replace('-', "");
+        let envelope = loop {
+            let envelope = tokio::time::timeout(Duration::from_secs(20), came.recv());
+            let envelope = envelope.await.unwrap().unwrap();
+            if envelope.contains(&id) {
+                break envelope;
+            }
+        };
+        for said in ["A test error", r#""release":"7.1.2""#, r#""flow":"other""#] {
+            assert!(envelope.contains(said), "{said}: {envelope}");
+        }
+        assert!(!envelope.contains(&key), "{envelope}");
+        let (status, answer) = serving.post("", "/api/admin/test-error", json!({})).await;
+        assert_eq!(status, 401, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn where_sentry_is_not_configured_the_answer_says_so() {
+        let folder = Folder::new();
+        let serving = Serving::start(&folder, &[]).await;
+        let key = service_role_key(&folder, &serving);
+
+        let (status, answer) = serving
+            .post(key.trim(), "/api/admin/test-error", json!({}))
+            .await;
+
+        assert_eq!(
+            (status, answer.as_str()),
+            (202, r#"{"sentry_event_id":null}"#)
+        );
+        assert!(serving.log().contains("A test error"), "{}", serving.log());
+    }
+}

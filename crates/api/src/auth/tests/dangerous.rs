@@ -95,6 +95,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("delete", "/api/admin/entitlements/{}"),
     ("get", "/api/admin/llm"),
     ("put", "/api/admin/llm"),
+    ("post", "/api/admin/test-error"),
     ("get", "/api/admin/usage"),
     ("get", "/api/admin/users"),
     ("get", "/api/admin/users/{}"),
