@@ -58,7 +58,7 @@ export async function serve(configuration = {}) {
     server.kill(signal);
     await ended;
   };
-  return { url: `http://127.0.0.1:${env.PORT}`, world, mails: mailbox(world), said, kept, end, begin };
+  return { url: `http://127.0.0.1:${env.PORT}`, home, world, mails: mailbox(world), said, kept, end, begin };
 }
 
 /** What a log says beside what is usual. */

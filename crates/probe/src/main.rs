@@ -3,6 +3,7 @@
 // A subscription of Stripe's has more fields than json! has patience.
 #![recursion_limit = "256"]
 
+mod answer;
 mod bench;
 mod events;
 mod smoke;
