@@ -221,33 +221,16 @@ sql! {
         "update generations set in_budget = true where finished_at is null and not in_budget and created_at >= $since"
     }
 
-    /// What was charged from `from` to before `to`, a day in UTC, oldest first.
-    pub fn by_day(db: &Db, from: Timestamp, to: Timestamp) -> Vec<Sum> {
-        "select {postgres: to_char(created_at at time zone 'UTC', 'YYYY-MM-DD')}{sqlite: strftime('%Y-%m-%d', created_at / 1000000, 'unixepoch')} as key,
-                cast(sum(case when usage_source in ('provider', 'estimated') then 1 else 0 end) as bigint) as answers,
-                cast(sum(input_tokens) as bigint) as input_tokens, cast(sum(cached_tokens) as bigint) as cached_tokens,
-                cast(sum(output_tokens) as bigint) as output_tokens,
-                cast(sum(reasoning_tokens) as bigint) as reasoning_tokens,
-                cast(sum(cost_microusd) as bigint) as cost_microusd,
-                cast(sum(case when usage_source = 'maybe_billed' then cost_microusd else 0 end) as bigint) as maybe_microusd
-         from usage_ledger where created_at >= $from and created_at < $to group by 1 order by 1"
-    }
-
-    /// The same a model, dearest first.
-    pub fn by_model(db: &Db, from: Timestamp, to: Timestamp) -> Vec<Sum> {
-        "select model as key,
-                cast(sum(case when usage_source in ('provider', 'estimated') then 1 else 0 end) as bigint) as answers,
-                cast(sum(input_tokens) as bigint) as input_tokens, cast(sum(cached_tokens) as bigint) as cached_tokens,
-                cast(sum(output_tokens) as bigint) as output_tokens,
-                cast(sum(reasoning_tokens) as bigint) as reasoning_tokens,
-                cast(sum(cost_microusd) as bigint) as cost_microusd,
-                cast(sum(case when usage_source = 'maybe_billed' then cost_microusd else 0 end) as bigint) as maybe_microusd
-         from usage_ledger where created_at >= $from and created_at < $to group by model order by cost_microusd desc, model"
-    }
-
-    /// The same a user, dearest first, `limit` of them; those who are gone are one, without a key.
-    pub fn by_user(db: &Db, from: Timestamp, to: Timestamp, limit: i64) -> Vec<Sum> {
-        "select {postgres: cast(user_id as text)}{sqlite: case when user_id is not null then lower(hex(user_id)) end} as key,
+    /// What was charged from `from` to before `to`: by `day` in UTC, oldest first, or by `model` or `user`,
+    /// dearest first. Users who are gone are one, without a key.
+    pub fn sums(db: &Db, by: &str, from: Timestamp, to: Timestamp, limit: i64) -> Vec<Sum> {
+        "select case $by
+                    when 'day' then {postgres: to_char(created_at at time zone 'UTC', 'YYYY-MM-DD')}
+                                    {sqlite: strftime('%Y-%m-%d', created_at / 1000000, 'unixepoch')}
+                    when 'model' then model
+                    when 'user' then {postgres: cast(user_id as text)}
+                                     {sqlite: case when user_id is not null then lower(hex(user_id)) end}
+                end as key,
                 cast(sum(case when usage_source in ('provider', 'estimated') then 1 else 0 end) as bigint) as answers,
                 cast(sum(input_tokens) as bigint) as input_tokens, cast(sum(cached_tokens) as bigint) as cached_tokens,
                 cast(sum(output_tokens) as bigint) as output_tokens,
@@ -255,7 +238,7 @@ sql! {
                 cast(sum(cost_microusd) as bigint) as cost_microusd,
                 cast(sum(case when usage_source = 'maybe_billed' then cost_microusd else 0 end) as bigint) as maybe_microusd
          from usage_ledger where created_at >= $from and created_at < $to
-         group by user_id order by cost_microusd desc, user_id limit $limit"
+         group by 1 order by case $by when 'day' then min(created_at) end, cost_microusd desc, key limit $limit"
     }
 }
 

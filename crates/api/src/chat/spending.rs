@@ -92,11 +92,12 @@ async fn spending(
         return Err(Error::invalid("from", "has to be before `to`"));
     }
 
-    let sums = match wanted.by {
-        By::Day => db::usage::by_day(&app.db, from, to).await?,
-        By::Model => db::usage::by_model(&app.db, from, to).await?,
-        By::User => db::usage::by_user(&app.db, from, to, MAX_USERS).await?,
+    let (by, limit) = match wanted.by {
+        By::Day => ("day", i64::MAX),
+        By::Model => ("model", i64::MAX),
+        By::User => ("user", MAX_USERS),
     };
+    let sums = db::usage::sums(&app.db, by, from, to, limit).await?;
     let data: Vec<_> = sums.into_iter().map(|sum| spent(sum, wanted.by)).collect();
 
     Ok(Json(Spending {
