@@ -256,33 +256,42 @@ async fn look(app: &App, log: &Log, alone: bool) -> Result<()> {
     }
     // Also where Redis answers: it may never have had the events, or lost them. One that was settled in
     // the meantime counts its last event with what was said: the next look brings it to its end.
-    if let Some((answer, seq)) =
-        kept_while(app, &generation, |status| status == "streaming").await?
+    if let Some(kept) = kept(app, &generation).await?
+        && kept.is_being_made
     {
-        log.catch_up(answer, seq);
+        log.catch_up(kept.answer, kept.seq);
     }
     Ok(())
 }
 
-/// What is on disk of an answer that is so, and the number of the event it reaches to.
-async fn kept_while(
-    app: &App,
-    generation: &Generation,
-    is: impl Fn(&str) -> bool,
-) -> Result<Option<(Answer, u64)>> {
-    let Some(message) = generation.message_id else {
-        return Ok(None);
+/// What is on disk of an answer.
+#[derive(Default)]
+pub struct Kept {
+    pub answer: Answer,
+    /// The number of the event that it reaches to; of a settled answer, of its last.
+    pub seq: u64,
+    is_being_made: bool,
+}
+
+/// `None` of one that is not kept.
+pub async fn kept(app: &App, generation: &Generation) -> Result<Option<Kept>> {
+    let message = match generation.message_id {
+        Some(message) => db::conversations::message(&app.db, message).await?,
+        None => None,
     };
-    let message = db::conversations::message(&app.db, message).await?;
-    let message = message.filter(|message| is(&message.status));
-    Ok(message.map(|message| (Answer::of_text(message.content), message.seq.max(0) as u64)))
+    Ok(message.map(|message| Kept {
+        answer: Answer::of_text(message.content),
+        seq: message.seq.max(0) as u64,
+        is_being_made: message.status == "streaming",
+    }))
 }
 
 /// Gives a log what it has not heard of a settled answer, and its end.
 async fn bring_to_end(app: &App, generation: &Generation, log: &Log) -> Result<()> {
-    let (answer, last) = kept_while(app, generation, |_| true)
-        .await?
-        .unwrap_or_else(|| (Answer::default(), log.seq() + 1));
+    let (answer, last) = match kept(app, generation).await? {
+        Some(kept) => (kept.answer, kept.seq),
+        None => (Answer::default(), log.seq() + 1),
+    };
     log.catch_up(answer, last.saturating_sub(1));
     let charge = db::usage::charged(&app.db, generation.id).await?;
     let usage = charge.map_or(Usage::default(), |charge| Usage {

@@ -3,6 +3,7 @@ use super::{
     answer::Answer,
     generation::{self, Ended},
     llm::Failure,
+    relay,
     stream::Event,
 };
 use crate::{App, Result};
@@ -57,17 +58,13 @@ pub async fn settle(app: &App, abandoned: &Generation) -> Result<()> {
 
 /// All that is known of what it said.
 async fn said(app: &App, abandoned: &Generation) -> Result<(Answer, u64)> {
-    let kept = match abandoned.message_id {
-        Some(message) => db::conversations::message(&app.db, message).await?,
-        None => None,
-    };
-    let (text, seq) = kept.map_or((String::new(), 0), |kept| (kept.content, kept.seq as u64));
+    let kept = relay::kept(app, abandoned).await?.unwrap_or_default();
     let shared = match &app.streams.relay {
         Some(relay) => relay.said(abandoned.id).await,
         None => None,
     };
     Ok(match shared {
-        Some((answer, said)) if said > seq => (answer, said),
-        _ => (Answer::of_text(text), seq),
+        Some((answer, said)) if said > kept.seq => (answer, said),
+        _ => (kept.answer, kept.seq),
     })
 }
