@@ -11,6 +11,7 @@ use crate::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -35,6 +36,116 @@ fn openai_reason(reason: &str) -> &str {
     if reason == "stopped" { "stop" } else { reason }
 }
 
+/// What is the same in every chunk of an answer.
+struct Chunks {
+    id: String,
+    created: i64,
+    model: String,
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    choices: &'a [Choice<'a>],
+    /// Where it is asked for it is null until the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Value>>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    delta: &'a Map<String, Value>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'a str>,
+}
+
+impl Chunks {
+    fn line(&self, choices: &[Choice<'_>], usage: Option<Value>) -> String {
+        let chunk = Chunk {
+            id: &self.id,
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: &self.model,
+            choices,
+            usage: self.include_usage.then_some(usage),
+        };
+        // Writing JSON to memory does not fail.
+        let chunk = serde_json::to_string(&chunk).unwrap_or_default();
+        format!("data: {chunk}\n\n")
+    }
+
+    fn delta(&self, delta: &Map<String, Value>, finish_reason: Option<&str>) -> String {
+        let choice = Choice {
+            index: 0,
+            delta,
+            logprobs: None,
+            finish_reason,
+        };
+        self.line(&[choice], None)
+    }
+
+    /// That it begins: whose words they are.
+    fn begin(&self) -> String {
+        let role = [("role", "assistant"), ("content", "")];
+        let role = role.map(|(name, value)| (name.to_owned(), value.into()));
+        self.delta(&role.into_iter().collect(), None)
+    }
+
+    /// That it is over, and why.
+    fn finish(&self, reason: &str, usage: Usage) -> String {
+        let mut text = self.delta(&Map::new(), Some(openai_reason(reason)));
+        if self.include_usage {
+            text += &self.line(&[], Some(usage_body(usage)));
+        }
+        text + "data: [DONE]\n\n"
+    }
+}
+
+/// A client that listens in OpenAI's words.
+struct Hearing {
+    listener: Listener,
+    chunks: Chunks,
+    had: Had,
+    over: bool,
+    _guard: Option<StopOnDrop>,
+}
+
+impl Hearing {
+    fn say(&mut self, heard: Heard) -> String {
+        match heard {
+            Heard::Nothing => NOTHING.into(),
+            Heard::Event(_, event) => match &*event {
+                Event::Delta(delta) => {
+                    self.had.take(delta);
+                    self.chunks.delta(delta, None)
+                }
+                Event::Snapshot(answer) => match self.had.missing(answer) {
+                    Some(delta) => {
+                        self.had.take(&delta);
+                        self.chunks.delta(&delta, None)
+                    }
+                    None => {
+                        self.over = true;
+                        failure(&Failure::Interrupted)
+                    }
+                },
+                Event::Finish { reason, .. } if reason == "truncated" => {
+                    failure(&Failure::Truncated)
+                }
+                Event::Finish { reason, usage } => self.chunks.finish(reason, *usage),
+                Event::Error(error) => failure(error),
+            },
+            Heard::SignedOut => error("session_ended", &Error::SessionEnded.to_string()),
+            Heard::Reconnect => failure(&Failure::Draining),
+        }
+    }
+}
+
 /// Chunks, then `[DONE]`; or an error, and no `[DONE]`.
 pub fn chunks(
     head: Head,
@@ -42,75 +153,28 @@ pub fn chunks(
     include_usage: bool,
     guard: Option<StopOnDrop>,
 ) -> impl Stream<Item = String> + Send + 'static {
-    let head = json!({"id": id(head.generation), "object": "chat.completion.chunk", "created": head.created_at.unix(), "model": head.model});
-    let chunk = move |choices: Value, usage: Value| {
-        let mut chunk = head.clone();
-        chunk["choices"] = choices;
-        if include_usage {
-            chunk["usage"] = usage;
-        }
-        format!("data: {chunk}\n\n")
+    let chunks = Chunks {
+        id: id(head.generation),
+        created: head.created_at.unix(),
+        model: head.model,
+        include_usage,
     };
-    let said = |delta: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}]);
-    let first = chunk(
-        said(json!({"role": "assistant", "content": ""})),
-        Value::Null,
-    );
-    struct Hearing {
-        listener: Listener,
-        had: Had,
-        over: bool,
-        _guard: Option<StopOnDrop>,
-    }
+    let first = chunks.begin();
     let hearing = Hearing {
         listener,
+        chunks,
         had: Had::default(),
         over: false,
         _guard: guard,
     };
-    let rest = stream::unfold(hearing, move |mut hearing| {
-        let chunk = chunk.clone();
-        async move {
-            if hearing.over {
-                return None;
-            }
-            let text = match hearing.listener.next().await? {
-                Heard::Nothing => NOTHING.into(),
-                Heard::Event(_, event) => match &*event {
-                    Event::Delta(delta) => {
-                        hearing.had.take(delta);
-                        chunk(said(Value::Object(delta.clone())), Value::Null)
-                    }
-                    Event::Snapshot(answer) => match hearing.had.missing(answer) {
-                        Some(delta) => {
-                            hearing.had.take(&delta);
-                            chunk(said(Value::Object(delta)), Value::Null)
-                        }
-                        None => {
-                            hearing.over = true;
-                            failure(&Failure::Interrupted)
-                        }
-                    },
-                    Event::Finish { reason, .. } if reason == "truncated" => {
-                        failure(&Failure::Truncated)
-                    }
-                    Event::Finish { reason, usage } => {
-                        let choice = json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": openai_reason(reason)}]);
-                        let mut text = chunk(choice, Value::Null);
-                        if include_usage {
-                            text += &chunk(json!([]), usage_body(*usage));
-                        }
-                        text + "data: [DONE]\n\n"
-                    }
-                    Event::Error(error) => failure(error),
-                },
-                Heard::SignedOut => error("session_ended", &Error::SessionEnded.to_string()),
-                Heard::Reconnect => failure(&Failure::Draining),
-            };
-            Some((text, hearing))
+    let rest = stream::unfold(hearing, async |mut hearing| {
+        if hearing.over {
+            return None;
         }
+        let heard = hearing.listener.next().await?;
+        Some((hearing.say(heard), hearing))
     });
-    stream::once(async { first }).chain(rest)
+    stream::iter([first]).chain(rest)
 }
 
 /// How much a client has, whose protocol only ever adds.
