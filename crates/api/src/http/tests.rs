@@ -872,6 +872,35 @@ mod over_a_socket {
         address
     }
 
+    /// Invariant 32 of the chat.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_written_leaves_at_once() {
+        let router = instance(&[]).await.router;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let accepted = accepted.into_std().unwrap();
+        let seen = accepted.try_clone().unwrap();
+        let stream = TcpStream::from_std(accepted).unwrap();
+        let graceful = GracefulShutdown::new();
+        tokio::spawn(serve::converse(
+            serve::protocol(),
+            stream,
+            peer,
+            router,
+            graceful.watcher(),
+            Duration::from_secs(10),
+        ));
+
+        let ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+        client.write_all(ask).await.unwrap();
+        client.read_u8().await.unwrap();
+
+        assert!(TcpStream::from_std(seen).unwrap().nodelay().unwrap());
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn who_connects_and_asks_for_nothing_is_hung_up_on() {
         let address = impatient(&instance(&[]).await).await;

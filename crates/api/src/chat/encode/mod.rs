@@ -4,6 +4,7 @@ use super::{
     stream::{Event, Reader},
 };
 use crate::{App, Error, auth::access, extract::Auth};
+use db::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -46,7 +47,7 @@ pub struct Listener {
     app: App,
     auth: Auth,
     reader: Reader,
-    since: Instant,
+    since: Timestamp,
     checked: Instant,
     heard: Instant,
     reconnects: bool,
@@ -60,7 +61,7 @@ impl Listener {
             app: app.clone(),
             auth: auth.clone(),
             reader,
-            since: now,
+            since: app.now(),
             checked: now,
             heard: now,
             reconnects: true,
@@ -95,7 +96,7 @@ impl Listener {
                 self.over = true;
                 return Some(Heard::SignedOut);
             }
-            if self.reconnects && self.since.elapsed() >= RECONNECT {
+            if self.reconnects && self.app.now().since(self.since) >= RECONNECT {
                 self.over = true;
                 return Some(Heard::Reconnect);
             }

@@ -26,6 +26,7 @@ mod quota;
 mod resuming;
 mod scrub;
 mod titles;
+mod waiting;
 
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";

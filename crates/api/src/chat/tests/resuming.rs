@@ -173,6 +173,40 @@ both_engines! {
         test.settled().await;
     }
 
+    async fn who_listens_for_14_minutes_is_sent_away_politely_and_goes_on_where_it_was(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(ADA).await;
+        let half = || words(["Half an"], [Step::Hang]);
+        test.llm().script([half(), half(), half()]);
+        let messages = json!([{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]);
+        let mut open = vec![];
+        for (path, body) in [
+            (CHAT, json!({"message": "Hello", "stream": true})),
+            (COMPLETIONS, question_with(json!({"stream": true}))),
+            (CHAT, json!({"id": "a chat", "messages": messages})),
+        ] {
+            let mut response = test.open(&ada, path, body).await;
+            read_to(response.body_mut(), "Half an").await;
+            open.push(response);
+        }
+        let generation = test.get(&ada.token, "/api/generations").await.json()["data"][2]["id"].clone();
+
+        test.later(Duration::from_secs(14 * 60));
+        let rests = open.into_iter().map(async |response| {
+            let rest = soon(response.into_body().collect()).await.unwrap().to_bytes();
+            String::from_utf8(rest.to_vec()).unwrap()
+        });
+        let rests = join_all(rests).await;
+
+        assert_eq!(rests[0], "event: reconnect\nretry: 250\ndata: {}\n\n", "without an id: the last word's is where to go on");
+        assert!(rests[1].contains("server_draining") && !rests[1].contains("[DONE]"), "{}", rests[1]);
+        assert_eq!(rests[2], "", "a last part would be the answer's end");
+        test.app.streams.stop_all();
+        test.settled().await;
+        let rest = test.events_after(&ada, &generation, 1).await;
+        assert_eq!((names(&rest), &last(&rest)["reason"]), (vec!["finish".to_owned()], &json!("stopped")));
+    }
+
     async fn inv_8_a_retry_of_an_openai_sdk_joins_what_it_retries(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up(ADA).await;
