@@ -1,9 +1,10 @@
 //! SQLite's one writer, with group commit.
 //!
 //! Transactions run one after another on one connection, as SQLite demands. But `commit`, the step
-//! that waits for the disk, is shared: each transaction is a savepoint inside an open batch, and when
-//! its work is done it queues up once more; whoever comes first commits for all that finished before.
-//! One client alone sees no delay; N clients share one `fsync`. `commit` returns only when it is on disk.
+//! that waits for the disk, is shared: the first transaction opens a batch, each further one is a
+//! savepoint inside it, and when its work is done it queues up once more; whoever comes first commits
+//! for all that finished before. One client alone sees no delay, and says no more than it would without
+//! any of this; N clients share one `fsync`. `commit` returns only when it is on disk.
 use sqlx::{SqliteConnection, raw_sql};
 use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -18,8 +19,8 @@ struct Batch {
     conn: SqliteConnection,
     /// `begin` was said.
     open: bool,
-    /// `savepoint` was said, by a transaction that may since have been dropped.
-    dirty: bool,
+    /// What is to be taken back, of a transaction that may since have been dropped.
+    begun: Option<Begun>,
     /// Transactions that finished their work, and how many of these are on disk.
     done: u64,
     durable: u64,
@@ -27,6 +28,15 @@ struct Batch {
     lost: Vec<Range<u64>>,
     /// Nothing begins any more.
     closed: bool,
+}
+
+/// How a transaction began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// With the batch, in which there is nothing else.
+    Batch,
+    /// Within it.
+    Savepoint,
 }
 
 /// One transaction's turn at the connection.
@@ -40,7 +50,7 @@ impl Writer {
         let batch = Batch {
             conn,
             open: false,
-            dirty: false,
+            begun: None,
             done: 0,
             durable: 0,
             lost: vec![],
@@ -67,12 +77,17 @@ impl Writer {
         let begun = tokio::spawn(async move {
             let batch = work.batch.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
             batch.undo().await?;
-            if !batch.open {
-                batch.say("begin immediate").await?;
-                batch.open = true;
-            }
-            batch.say("savepoint work").await?;
-            batch.dirty = true;
+            batch.begun = Some(match batch.open {
+                false => {
+                    batch.say("begin immediate").await?;
+                    batch.open = true;
+                    Begun::Batch
+                }
+                true => {
+                    batch.say("savepoint work").await?;
+                    Begun::Savepoint
+                }
+            });
             Ok(work)
         });
         begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
@@ -120,8 +135,10 @@ impl Work {
         let writer = self.writer.clone();
         // On its own task, so that a caller who goes away leaves no batch behind uncommitted.
         let end = tokio::spawn(async move {
-            batch.say("release work").await?;
-            batch.dirty = false;
+            if batch.begun == Some(Begun::Savepoint) {
+                batch.say("release work").await?;
+            }
+            batch.begun = None;
             batch.done += 1;
             let mine = batch.done;
             drop(batch);
@@ -152,16 +169,24 @@ impl Batch {
         sqlx::query(sql).execute(&mut self.conn).await.map(drop)
     }
 
-    /// Takes back what a dropped transaction left in its savepoint.
+    /// Takes back what a dropped transaction left.
     async fn undo(&mut self) -> sqlx::Result<()> {
-        if std::mem::take(&mut self.dirty) {
-            let undone = async {
-                self.say("rollback to work").await?;
-                self.say("release work").await
-            };
-            if let Err(e) = undone.await {
-                self.fail().await;
-                return Err(e);
+        match self.begun.take() {
+            None => {}
+            Some(Begun::Batch) => {
+                // Some errors have SQLite roll back by itself; then this is one too.
+                let _ = self.say("rollback").await;
+                self.open = false;
+            }
+            Some(Begun::Savepoint) => {
+                let undone = async {
+                    self.say("rollback to work").await?;
+                    self.say("release work").await
+                };
+                if let Err(e) = undone.await {
+                    self.fail().await;
+                    return Err(e);
+                }
             }
         }
         Ok(())
