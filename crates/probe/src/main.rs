@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             runtime.block_on(async {
                 match command {
                     Command::Smoke(args) => smoke::run(args).await,
-                    Command::Bench(args) => bench::run(args).await.map(|()| true),
+                    Command::Bench(args) => bench::run(args).await,
                     Command::Bare(bare) => bench::bare::run(bare).await.map(|()| true),
                 }
             })

@@ -29,7 +29,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use url::Url;
 use uuid::Uuid;
+
+mod proxy;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -54,6 +57,12 @@ pub enum Command {
         /// The answer to give, once all is read and checked.
         #[arg(long)]
         answer: PathBuf,
+    },
+    /// POST /v1/chat/completions.
+    Proxy {
+        port: u16,
+        /// Of the provider, as an OpenAI base URL.
+        provider: Url,
     },
     /// Verifies a password with Argon2id on all cores for so long, and prints how it went.
     Argon2 { millis: u64 },
@@ -90,6 +99,7 @@ pub async fn run(command: Command) -> Result<()> {
             )
             .await
         }
+        Command::Proxy { port, provider } => serve(port, proxy::routes(&provider)?).await,
         Command::Argon2 { millis } => {
             let verified = argon2(Duration::from_millis(millis))?;
             println!("{}", serde_json::to_string(&verified)?);

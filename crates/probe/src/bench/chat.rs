@@ -3,20 +3,25 @@ use super::{
     Bench,
     load::{Connection, Load, Turn, connect, explained},
     report::{Figure, Report},
-    server::{Server, User, create_database},
-    stats::Spread,
-    streams::World,
+    server::{self, Server, User, create_database},
+    stats::{Spread, percentile},
+    stream::Stream,
+    world::{Proxy, World},
 };
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, header};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use url::Url;
 use uuid::Uuid;
 
 /// 20 tokens without a pause between them.
 const MODEL: &str = "sim-gap-0-tokens-20";
+/// Silent for long enough that what comes before its first word is not its doing.
+const SLOW: &str = "sim-slow-100-gap-0-tokens-2";
 /// Still being made while it is looked for again.
 const LONG: &str = "/sim-gap-200-tokens-200 Tell me of the sea.";
 const CONNECTIONS: usize = 8;
@@ -38,6 +43,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         ("PUBLIC_URL", "http://localhost:8080"),
     ];
     let server = Server::start(bench, "chat", None, &[], &environment).await?;
+    let proxy = Proxy::start(bench, &world).await?;
     for (what, streamed, aim) in [
         ("CPU of a plain request, SQLite", false, 0.6),
         ("CPU of a 22-event stream, SQLite", true, 1.2),
@@ -45,9 +51,27 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         // Each measurement has a quota of its own.
         let user = server.sign_up().await?;
         server.make_pro(&user).await?;
-        let spent = cpu(bench, &server, &user, streamed).await?;
-        report.figure(figure(what, "ms", spent, Some(aim)));
+        let (ours, bare) = cpu(bench, &server, &user, &proxy, streamed).await?;
+        let ratio = Spread::of_ratios(&ours, &bare);
+        let samples = ours.len();
+        report.figure(figure(what, "ms", ours, Some(aim)));
+        report.figure(figure("of a bare proxy for the same", "ms", bare, None));
+        report.figure(Figure {
+            scenario: "chat",
+            what: format!("{what}, to that of a bare proxy"),
+            unit: "times",
+            samples,
+            value: ratio,
+            aim: None,
+        });
     }
+    let user = server.sign_up().await?;
+    server.make_pro(&user).await?;
+    let (middle, late) = first_bytes(bench, &server, &user).await?;
+    let what = "first byte of a stream, p50, 8 at a time";
+    report.figure(figure(what, "ms", middle, None));
+    let what = "first byte of a stream, p99, 8 at a time";
+    report.figure(figure(what, "ms", late, Some(10.0)));
     let user = server.sign_up().await?;
     let same = resumed(&server, &server, &user).await?;
     let what = "resume to the first byte, same instance, SQLite";
@@ -57,25 +81,39 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         report.skip("chat, resume at another instance: needs --postgres");
         return Ok(());
     };
-    let database = create_database(postgres, "chat").await?;
+    elsewhere(bench, report, postgres, &environment, None).await?;
+    match &bench.redis {
+        Some(redis) => elsewhere(bench, report, postgres, &environment, Some(redis)).await,
+        None => {
+            report.skip("chat, resume over Redis: needs --redis");
+            Ok(())
+        }
+    }
+}
+
+/// Resumes where the answer is made, and at another instance.
+async fn elsewhere(
+    bench: &Bench,
+    report: &mut Report,
+    postgres: &Url,
+    environment: &[(&str, &str)],
+    redis: Option<&Url>,
+) -> Result<()> {
+    let (name, with) = match redis {
+        Some(_) => ("chat_redis", "PostgreSQL and Redis"),
+        None => ("chat", "PostgreSQL"),
+    };
+    let database = create_database(postgres, name).await?;
+    let redis = redis.map(|redis| ("REDIS_URL", redis.as_str()));
+    let environment: Vec<_> = environment.iter().copied().chain(redis).collect();
     let start =
         async |name| Server::start(bench, name, Some(database.as_str()), &[], &environment).await;
     let (here, there) = (start("chat-here").await?, start("chat-there").await?);
     let user = here.sign_up().await?;
-    for (what, at, aim) in [
-        (
-            "resume to the first byte, same instance, PostgreSQL",
-            &here,
-            20.0,
-        ),
-        (
-            "resume to the first byte, another instance, PostgreSQL",
-            &there,
-            50.0,
-        ),
-    ] {
+    for (instance, at, aim) in [("same", &here, 20.0), ("another", &there, 50.0)] {
         let times = resumed(&here, at, &user).await?;
-        report.figure(figure(what, "ms", times, Some(aim)));
+        let what = format!("resume to the first byte, {instance} instance, {with}");
+        report.figure(figure(&what, "ms", times, Some(aim)));
     }
     Ok(())
 }
@@ -91,25 +129,65 @@ fn figure(what: &str, unit: &'static str, values: Vec<f64>, aim: Option<f64>) ->
     }
 }
 
-/// Milliseconds of the server's CPU for each answer, a value a round.
-async fn cpu(bench: &Bench, server: &Server, user: &User, streamed: bool) -> Result<Vec<f64>> {
-    let request = completion(&user.token, streamed)?;
-    let mut load = Load::open(server.port, CONNECTIONS).await?;
-    load.run(bench.turn.min(Duration::from_secs(1)), |_| request.clone())
-        .await?;
-    let mut spent = vec![];
-    for _ in 0..bench.rounds {
-        let turn: Turn = server
-            .measured(load.run(bench.turn, |_| request.clone()))
-            .await?;
-        let cpu = turn.cpu.context("the server's CPU cannot be read")?;
-        spent.push(cpu.as_secs_f64() * 1000.0 / turn.latencies.len().max(1) as f64);
-    }
-    Ok(spent)
+/// Milliseconds of CPU for each answer, the server's and a bare proxy's, a value a round.
+async fn cpu(
+    bench: &Bench,
+    server: &Server,
+    user: &User,
+    proxy: &Proxy,
+    streamed: bool,
+) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (ours, bare) = (
+        completion(MODEL, &user.token, streamed)?,
+        completion(MODEL, "sk-simulated", streamed)?,
+    );
+    let mut our_load = Load::open(server.port, CONNECTIONS).await?;
+    let mut bare_load = Load::open(proxy.port, CONNECTIONS).await?;
+    let turns = bench.compare(
+        if streamed { "chat, streamed" } else { "chat" },
+        async |turn| server::measured(&server.process, our_load.run(turn, |_| ours.clone())).await,
+        async |turn| server::measured(&proxy.process, bare_load.run(turn, |_| bare.clone())).await,
+    );
+    let (ours, bare) = turns.await?;
+    let spent = |turns: &[Turn]| {
+        let each = |turn: &Turn| {
+            let cpu = turn.cpu.context("the CPU time cannot be read")?;
+            Ok(cpu.as_secs_f64() * 1000.0 / turn.latencies.len().max(1) as f64)
+        };
+        turns.iter().map(each).collect::<Result<Vec<f64>>>()
+    };
+    Ok((spent(&ours)?, spent(&bare)?))
 }
 
-fn completion(token: &str, streamed: bool) -> Result<Request<Full<Bytes>>> {
-    let body = json!({"model": MODEL, "stream": streamed, "messages": [{"role": "user", "content": "Tell me of the sea."}]});
+/// Milliseconds until a stream's first byte, while the provider is silent: in the middle and at p99, a
+/// value a round.
+async fn first_bytes(bench: &Bench, server: &Server, user: &User) -> Result<(Vec<f64>, Vec<f64>)> {
+    let request = completion(SLOW, &user.token, true)?;
+    let (mut middle, mut late) = (vec![], vec![]);
+    for _ in 0..bench.rounds {
+        let deadline = Instant::now() + bench.turn;
+        let loops = (0..CONNECTIONS).map(async |_| {
+            let mut connection = connect(server.port).await?;
+            let mut times = vec![];
+            while Instant::now() < deadline {
+                let sent = Instant::now();
+                let mut stream = Stream::begin(&mut connection, &request).await?;
+                stream.read_on().await?;
+                times.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                stream.drain().await?;
+            }
+            Ok::<_, anyhow::Error>(times)
+        });
+        let mut times = try_join_all(loops).await?.concat();
+        times.sort_unstable();
+        middle.push(f64::from(percentile(&times, 0.5)) / 1000.0);
+        late.push(f64::from(percentile(&times, 0.99)) / 1000.0);
+    }
+    Ok((middle, late))
+}
+
+fn completion(model: &str, token: &str, streamed: bool) -> Result<Request<Full<Bytes>>> {
+    let body = json!({"model": model, "stream": streamed, "messages": [{"role": "user", "content": "Tell me of the sea."}]});
     request("POST", "/v1/chat/completions", token, body.to_string())
 }
 

@@ -15,7 +15,9 @@ mod server;
 mod sign_ins;
 mod start;
 mod stats;
+mod stream;
 mod streams;
+mod world;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -63,6 +65,14 @@ pub struct Args {
     #[arg(long, value_name = "URL", value_parser = loopback_postgres)]
     pub postgres: Option<Url>,
 
+    /// Resume over this Redis too: redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL", value_parser = loopback_redis)]
+    pub redis: Option<Url>,
+
+    /// Fail where a figure misses its aim by more than so many percent.
+    #[arg(long, value_name = "PERCENT")]
+    pub within: Option<u32>,
+
     /// A variable of the server's environment, for experiments. May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
@@ -93,9 +103,10 @@ pub enum Scenario {
     Start,
     /// From a signed event to the entitlement that it opens.
     Sales,
-    /// CPU of an answer, plain and streamed; how soon who comes back hears it on.
+    /// CPU of an answer, plain and streamed, beside a bare proxy; how soon a stream begins, and how soon
+    /// who comes back hears it on.
     Chat,
-    /// Memory of 1,000 open answers; what is added to the time to the first token.
+    /// Memory and pace of 1,000 and 5,000 open answers; what is added to the first token and to each.
     Streams,
 }
 
@@ -107,9 +118,17 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 }
 
 fn loopback_postgres(text: &str) -> Result<Url, String> {
+    loopback(text, &["postgres", "postgresql"])
+}
+
+fn loopback_redis(text: &str) -> Result<Url, String> {
+    loopback(text, &["redis"])
+}
+
+fn loopback(text: &str, schemes: &[&str]) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err("has to start with postgres://".into());
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("has to start with {}://", schemes[0]));
     }
     // Of a scheme that is not the web's, the host is not parsed further.
     let local = url
@@ -130,12 +149,14 @@ struct Bench {
     turn: Duration,
     connections: usize,
     postgres: Option<Url>,
+    redis: Option<Url>,
     /// Of the server's environment.
     set: Vec<(String, String)>,
     scratch: process::Scratch,
 }
 
-pub async fn run(args: Args) -> Result<()> {
+/// Whether everything was measured, and no figure is further from its aim than `--within` allows.
+pub async fn run(args: Args) -> Result<bool> {
     let beside = std::env::current_exe()?.with_file_name("");
     let bench = Bench {
         plinth: args.plinth.clone().unwrap_or_else(|| beside.join("plinth")),
@@ -149,6 +170,7 @@ pub async fn run(args: Args) -> Result<()> {
         turn: Duration::from_secs(args.seconds),
         connections: args.connections as usize,
         postgres: args.postgres.clone(),
+        redis: args.redis.clone(),
         set: args.set.clone(),
         scratch: process::Scratch::new(args.dir.as_deref())?,
     };
@@ -178,7 +200,14 @@ pub async fn run(args: Args) -> Result<()> {
         std::fs::write(file, json + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    finished
+    finished?;
+    let far = args
+        .within
+        .map_or(vec![], |percent| report.missed_by(percent));
+    for what in &far {
+        eprintln!("too far from its aim: {what}");
+    }
+    Ok(far.is_empty())
 }
 
 async fn stopped() -> &'static str {

@@ -139,6 +139,18 @@ impl Report {
         self.figures.push(figure);
     }
 
+    /// The figures that miss their aim by more than so many percent.
+    pub fn missed_by(&self, percent: u32) -> Vec<String> {
+        let most = 1.0 + f64::from(percent) / 100.0;
+        let missed = self
+            .figures
+            .iter()
+            .filter(|one| one.aim.is_some_and(|aim| one.value.median > aim * most));
+        missed
+            .map(|one| format!("{}: {}", one.scenario, one.what))
+            .collect()
+    }
+
     fn comparisons(&self) -> Table {
         let mut table = Table::new(&[
             "scenario",
@@ -261,6 +273,28 @@ mod tests {
         ];
         assert_eq!(rows[1], ours);
         assert_eq!(rows[2][..2], ["axum", "1000"]);
+    }
+
+    #[test]
+    fn a_figure_may_miss_its_aim_by_so_much() {
+        let mut report = Report::new(Machine::of(Path::new("/")));
+        for (what, aim, value) in [
+            ("free", None, 9.0),
+            ("near", Some(1.0), 1.3),
+            ("far", Some(1.0), 1.31),
+        ] {
+            report.figure(Figure {
+                scenario: "chat",
+                what: what.into(),
+                unit: "ms",
+                value: Spread::of([value]),
+                samples: 1,
+                aim,
+            });
+        }
+
+        assert_eq!(report.missed_by(30), ["chat: far"]);
+        assert_eq!(report.missed_by(31), Vec::<String>::new());
     }
 
     #[test]
