@@ -14,6 +14,7 @@ use uuid::Uuid;
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a request may be under way; one whose process died frees its key after that.
 const UNDER_WAY: Duration = Duration::from_secs(15 * 60);
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Within so long the same request again may be a retry of one whose answer nobody heard.
@@ -52,35 +53,43 @@ pub enum Retries {
     Silent,
 }
 
+/// A request that may have been sent before.
+pub struct Request<'a> {
+    /// What it asks for: another's key is another key there.
+    pub scope: &'static str,
+    pub form: Form,
+    pub retries: Retries,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+}
+
+impl Request<'_> {
+    pub fn has_key(&self) -> bool {
+        self.headers.contains_key(KEY)
+    }
+}
+
 impl Keyed {
     /// Looks whether a request was here before, before anything is done for it.
-    pub async fn look(
-        app: &App,
-        auth: &Auth,
-        scope: &'static str,
-        form: Form,
-        retries: Retries,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Seen> {
-        let request_hash: [u8; 32] = Sha256::digest(body).into();
+    pub async fn look(app: &App, auth: &Auth, request: &Request<'_>) -> Result<Seen> {
+        let request_hash: [u8; 32] = Sha256::digest(request.body).into();
         let keyed = Self {
             user: auth.user,
-            scope,
-            key: match chosen_key(headers)? {
+            scope: request.scope,
+            key: match chosen_key(request.headers)? {
                 Some(key) => key.to_owned(),
                 // No header could hold this.
                 None => format!("≈{}", hex::encode(request_hash)),
             },
             request_hash,
-            chosen: headers.contains_key("idempotency-key"),
-            form,
+            chosen: request.has_key(),
+            form: request.form,
         };
         if keyed.chosen {
             return keyed.look_by_key(app).await;
         }
-        let said = retry_count(headers) > 0;
-        match said || retries == Retries::Silent {
+        let said = retry_count(request.headers) > 0;
+        match said || request.retries == Retries::Silent {
             true => keyed.look_by_likeness(app, said).await,
             false => Ok(Seen::New(keyed)),
         }
@@ -161,17 +170,9 @@ impl Keyed {
     }
 
     /// Keeps the answer, for a key that a client chose.
-    pub async fn complete(&self, app: &App, tx: &mut Tx, answer: &serde_json::Value) -> Result<()> {
+    pub async fn complete(&self, app: &App, tx: &mut Tx, answer: &str) -> Result<()> {
         let until = app.now() + KEPT;
-        Ok(db::idempotency::complete(
-            tx,
-            self.user,
-            self.scope,
-            &self.key,
-            &answer.to_string(),
-            until,
-        )
-        .await?)
+        Ok(db::idempotency::complete(tx, self.user, self.scope, &self.key, answer, until).await?)
     }
 
     /// Frees the key: the work came to nothing, and may be tried again.
@@ -181,7 +182,7 @@ impl Keyed {
 }
 
 pub fn chosen_key(headers: &HeaderMap) -> Result<Option<&str>> {
-    let Some(key) = headers.get("idempotency-key") else {
+    let Some(key) = headers.get(KEY) else {
         return Ok(None);
     };
     let key = key

@@ -1,17 +1,14 @@
 use super::{
     Form,
     encode::{Listener, completion},
-    generation::{self, Asked},
+    generation::{self, Asked, Once},
     llm::{Failure, estimate_tokens},
     rate_limits, sse,
-    stream::StopOnDrop,
-    subject,
 };
 use crate::{
     App, Error, Result,
     extract::{self, Asker, Json},
-    idempotency::{self, Keyed, Retries, Seen},
-    limit::Action,
+    idempotency::{self, Retries},
 };
 use axum::{
     extract::{Request, State},
@@ -72,30 +69,25 @@ async fn completions(
         .and_then(|options| options.get("include_usage"))
         .and_then(Value::as_bool)
         .unwrap_or(false);
-    let has_key = headers.contains_key("idempotency-key");
-    let mut accepted = loop {
-        let (scope, form) = ("/v1/chat/completions", Form::Completion);
-        let seen = Keyed::look(&app, &auth, scope, form, Retries::Said, &headers, &body).await?;
-        break match seen {
-            Seen::Answered(answer) => return Ok(replay(answer, streamed, include_usage)),
-            Seen::Joins(generation) => {
-                let mut joined = generation::join(&app, &generation).await?;
-                if !has_key && generation.finished_at.is_none() {
-                    joined.guard = Some(StopOnDrop(joined.reader.log().clone()));
-                }
-                joined
-            }
-            Seen::New(keyed) => {
-                let asked = asked(&app, given.clone(), Some(keyed))?;
-                app.limits.check(Action::Chat, &subject(&auth)).await?;
-                match generation::start(&app, &auth, asked, async |_| Ok(None)).await {
-                    // Another took the key in the same moment.
-                    Err(Error::IdempotencyInFlight) => continue,
-                    Err(error) => return Ok(refused(&app, error)),
-                    Ok(accepted) => accepted,
-                }
-            }
+    let asked = asked(&app, given)?;
+    let request = idempotency::Request {
+        scope: "/v1/chat/completions",
+        form: Form::Completion,
+        retries: Retries::Said,
+        headers: &headers,
+        body: &body,
+    };
+    let ask = |keyed| {
+        let asked = Asked {
+            keyed: Some(keyed),
+            ..asked.clone()
         };
+        generation::start(&app, &auth, asked, async |_| Ok(None))
+    };
+    let mut accepted = match generation::once(&app, &auth, request, ask).await {
+        Ok(Once::Kept(answer)) => return Ok(replay(answer, streamed, include_usage)),
+        Ok(Once::Accepted(accepted)) => accepted,
+        Err(error) => return Ok(refused(&app, error)),
     };
 
     let left = accepted.left.map(|left| (left, app.now()));
@@ -133,7 +125,7 @@ fn refused(app: &App, error: Error) -> Response {
     (headers, error).into_response()
 }
 
-fn asked(app: &App, given: Map<String, Value>, keyed: Option<Keyed>) -> Result<Asked> {
+fn asked(app: &App, given: Map<String, Value>) -> Result<Asked> {
     let messages = given
         .get("messages")
         .and_then(Value::as_array)
@@ -181,7 +173,7 @@ fn asked(app: &App, given: Map<String, Value>, keyed: Option<Keyed>) -> Result<A
         model,
         prompt_text_tokens: shown,
         max_output,
-        keyed,
+        keyed: None,
     })
 }
 

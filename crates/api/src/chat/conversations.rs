@@ -23,6 +23,8 @@ struct Conversation {
     assistant: String,
     /// The newest message of the branch that is shown.
     active_leaf: Option<Uuid>,
+    /// The id that its client gave it: the AI SDK's chat.
+    client_id: Option<String>,
     /// Counts what changes of what is shown; sent with a change, it is refused when another came before.
     version: i64,
     archived_at: Option<Time>,
@@ -37,17 +39,19 @@ impl From<db::conversations::Conversation> for Conversation {
             title,
             assistant,
             active_leaf,
+            client_id,
             version,
             archived_at,
             created_at,
             updated_at,
-            ..
+            user_id: _,
         } = row;
         Self {
             id,
             title,
             assistant,
             active_leaf,
+            client_id,
             version,
             archived_at: archived_at.map(Into::into),
             created_at: created_at.into(),
@@ -153,7 +157,7 @@ async fn create(
 
     Ok((
         StatusCode::CREATED,
-        show(state, Asker(auth), Path(id)).await?,
+        show(state, Asker(auth), Path(id.to_string())).await?,
     ))
 }
 
@@ -162,16 +166,31 @@ fn is_title(title: &str) -> bool {
 }
 
 /// One conversation.
-#[utoipa::path(get, path = "/api/conversations/{id}", tag = "chat", params(("id" = Uuid, Path)), responses((status = 200, body = Conversation), (status = 404)))]
+#[utoipa::path(get, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path, description = "Ours, or the client's: the AI SDK's chat")), responses((status = 200, body = Conversation), (status = 404)))]
 async fn show(
     State(app): State<App>,
     Asker(auth): Asker,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
 ) -> Result<Json<Conversation>> {
-    let row = db::conversations::of_user(&app.db, auth.user, id)
-        .await?
-        .ok_or(Error::NotFound)?;
+    let row = of_id(&app, &auth, &id).await?.ok_or(Error::NotFound)?;
     Ok(Json(row.into()))
+}
+
+/// The user's conversation of this id, by us or by the client.
+pub async fn of_id(
+    app: &App,
+    auth: &Auth,
+    id: &str,
+) -> Result<Option<db::conversations::Conversation>> {
+    if id.contains('\0') {
+        return Ok(None);
+    }
+    if let Ok(id) = Uuid::try_parse(id)
+        && let Some(found) = db::conversations::of_user(&app.db, auth.user, id).await?
+    {
+        return Ok(Some(found));
+    }
+    Ok(db::conversations::of_client(&app.db, auth.user, id).await?)
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -243,7 +262,7 @@ async fn update(
     }
     tx.commit().await?;
 
-    show(state, Asker(auth), Path(id)).await
+    show(state, Asker(auth), Path(id.to_string())).await
 }
 
 /// Delete a conversation with everything in it. An answer that is being made is stopped, and settled.

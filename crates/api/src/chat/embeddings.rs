@@ -1,4 +1,5 @@
 use super::{
+    Form,
     answer::Answer,
     generation::{self, Ended},
     llm::{Failure, Usage, estimate_tokens},
@@ -12,10 +13,14 @@ use crate::{
         entitlements,
         plans::{ModelAccess, Plan},
     },
-    extract::{Asker, Auth, Json},
+    extract::{self, Asker, Auth, Json},
+    idempotency::{self, Keyed, Retries, Seen},
     limit::Action,
 };
-use axum::extract::State;
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,6 +29,8 @@ use uuid::Uuid;
 /// Texts of one request at most, as with OpenAI.
 const MAX_INPUTS: usize = 2048;
 const MAX_DIMENSIONS: u64 = 4096;
+/// Bytes of an answer that is kept for a retry: two thousand vectors are fifty times as much.
+const MAX_KEPT: usize = 1024 * 1024;
 /// Members of the request that the provider is given as they are.
 const PASSED_ON: [&str; 4] = ["model", "input", "dimensions", "encoding_format"];
 /// Between the end of the longest call and the sweeper, which settles what a process that ended left.
@@ -34,33 +41,55 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 /// OpenAI's embeddings of one text or several. They count as one message, and as the tokens they have.
-#[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = Value, responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = Value,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key gets the same answer and costs nothing, where that is no larger than 1 MiB")),
+    responses((status = 200, body = Value)))]
 async fn embeddings(
     State(app): State<App>,
     Asker(auth): Asker,
-    Json(given): Json<Map<String, Value>>,
-) -> Result<Json<Value>> {
-    let asked = Asked::of(&app, given)?;
+    request: Request,
+) -> Result<Response> {
+    let headers = request.headers().clone();
+    if !extract::is_json(&headers) {
+        return Err(Error::UnsupportedMediaType);
+    }
+    let body = extract::body(request, &app).await?;
+    let asked = Asked::of(&app, extract::parse(&body)?)?;
     let plan = entitlements::plan_of(&app, auth.user).await?;
     match app.plans.allows_embedding(plan, &asked.model) {
         ModelAccess::Allowed => {}
         ModelAccess::NotInPlan => return Err(Error::ModelNotInPlan { model: asked.model }),
         ModelAccess::Unknown => return Err(Error::ModelNotFound { model: asked.model }),
     }
+    let request = idempotency::Request {
+        scope: "/v1/embeddings",
+        form: Form::Embeddings,
+        retries: Retries::Said,
+        headers: &headers,
+        body: &body,
+    };
+    let keyed = match request.has_key() {
+        false => None,
+        true => match Keyed::look(&app, &auth, &request).await? {
+            Seen::New(keyed) => Some(keyed),
+            Seen::Answered(answer) => return Ok(idempotency::replayed(answer)),
+            Seen::Joins(_) => return Err(Error::IdempotencyInFlight),
+        },
+    };
     app.limits.check(Action::Chat, &subject(&auth)).await?;
 
     // A client that leaves does not leave open what was set aside.
     let making = {
         let (app, plan) = (app.clone(), plan.clone());
         async move {
-            let generation = open(&app, &auth, &plan, &asked).await?;
-            make(app, auth.user, generation, asked.request).await
+            let generation = open(&app, &auth, &plan, &asked, keyed.as_ref()).await?;
+            make(app, auth.user, generation, asked.request, keyed).await
         }
     };
     let made = app.tasks.spawn(making).await;
 
-    made.map_err(|error| Error::Internal(error.into()))?
-        .map(Json)
+    let answer = made.map_err(|error| Error::Internal(error.into()))??;
+    Ok(Json(answer).into_response())
 }
 
 struct Asked {
@@ -127,9 +156,18 @@ fn texts(given: &mut Map<String, Value>) -> Result<Vec<&mut String>> {
 }
 
 /// Sets aside what it may cost, or refuses with nothing stored.
-async fn open(app: &App, auth: &Auth, plan: &Plan, asked: &Asked) -> Result<Uuid> {
+async fn open(
+    app: &App,
+    auth: &Auth,
+    plan: &Plan,
+    asked: &Asked,
+    keyed: Option<&Keyed>,
+) -> Result<Uuid> {
     let (id, now) = (Uuid::now_v7(), app.now());
     let mut tx = app.db.begin().await?;
+    if let Some(keyed) = keyed {
+        keyed.claim(app, &mut tx, id).await?;
+    }
     let reserved =
         quota::reserve(&mut tx, auth.user, plan, &asked.model, asked.tokens, 0, now).await?;
     db::generations::create(
@@ -157,7 +195,13 @@ async fn open(app: &App, auth: &Auth, plan: &Plan, asked: &Asked) -> Result<Uuid
 }
 
 /// Asks the provider, and settles.
-async fn make(app: App, user: Uuid, id: Uuid, request: Map<String, Value>) -> Result<Value> {
+async fn make(
+    app: App,
+    user: Uuid,
+    id: Uuid,
+    request: Map<String, Value>,
+    keyed: Option<Keyed>,
+) -> Result<Value> {
     let asking = app.llm.embed(&request, user);
     let answer = tokio::time::timeout(app.llm.total(), asking).await;
     let answer = answer.unwrap_or(Err(Failure::TimedOut));
@@ -187,6 +231,12 @@ async fn make(app: App, user: Uuid, id: Uuid, request: Map<String, Value>) -> Re
     let finished = db::generations::finish(&mut tx, id, reason, code, true, app.now()).await?;
     if let Some(generation) = finished {
         generation::close(&app, &mut tx, &generation, &ended).await?;
+    }
+    if let Some(keyed) = &keyed {
+        match answer.as_ref().map(Value::to_string) {
+            Ok(kept) if kept.len() <= MAX_KEPT => keyed.complete(&app, &mut tx, &kept).await?,
+            _ => keyed.release(&mut tx).await?,
+        }
     }
     tx.commit().await?;
     Ok(answer?)

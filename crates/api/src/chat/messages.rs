@@ -2,19 +2,19 @@
 use super::{
     Form,
     ask::{self, Question, Wishes, Within},
+    conversations,
     encode::{
         Listener,
         native::{self, usage_body},
     },
-    generation::{self, Accepted, Head},
-    generations, llm, relay, sse, subject, ui,
+    generation::{self, Accepted, Head, Once},
+    generations, llm, relay, sse,
 };
 use crate::{
     App, Error, Result,
     error::Invalid,
     extract::{self, Asker, Auth, Json, List, Page, Path, Query, Time},
-    idempotency::{self, Keyed, Retries, Seen},
-    limit::Action,
+    idempotency::{self, Keyed, Retries},
 };
 use axum::{
     extract::{Request, State},
@@ -82,16 +82,17 @@ impl From<db::conversations::Message> for Message {
 }
 
 /// A conversation's messages of every branch, oldest first.
-#[utoipa::path(get, path = "/api/conversations/{id}/messages", tag = "chat", params(("id" = Uuid, Path), Page), responses((status = 200, body = List<Message>), (status = 404)))]
+#[utoipa::path(get, path = "/api/conversations/{id}/messages", tag = "chat", params(("id" = String, Path, description = "Ours, or the client's: the AI SDK's chat"), Page), responses((status = 200, body = List<Message>), (status = 404)))]
 async fn list(
     State(app): State<App>,
     Asker(auth): Asker,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
     Query(page): Query<Page>,
 ) -> Result<Json<List<Message>>> {
     let (limit, after) = (page.limit()?, page.cursor()?.unwrap_or(Uuid::nil()));
-    of_user(&app, &auth, id).await?;
-    let rows = db::conversations::messages(&app.db, id, after, limit + 1).await?;
+    let conversation = conversations::of_id(&app, &auth, &id).await?;
+    let conversation = conversation.ok_or(Error::NotFound)?.id;
+    let rows = db::conversations::messages(&app.db, conversation, after, limit + 1).await?;
     Ok(Json(List::of(rows, limit, |row| row.id, Into::into)))
 }
 
@@ -315,29 +316,18 @@ async fn accepted(
     asking: Asking,
 ) -> Result<Response> {
     let streamed = wants(headers, header::ACCEPT, "text/event-stream");
-    let mut accepted = loop {
-        let seen = Keyed::look(
-            app,
-            auth,
-            scope,
-            Form::Message,
-            Retries::Silent,
-            headers,
-            body,
-        );
-        break match seen.await? {
-            Seen::Answered(answer) if !streamed => return Ok(idempotency::replayed(answer)),
-            Seen::Answered(answer) => ui::again(app, &answer).await?,
-            Seen::Joins(generation) => generation::join(app, &generation).await?,
-            Seen::New(keyed) => {
-                app.limits.check(Action::Chat, &subject(auth)).await?;
-                match asking.clone().ask(app, auth, keyed).await {
-                    // Another took the key in the same moment.
-                    Err(Error::IdempotencyInFlight) => continue,
-                    accepted => accepted?,
-                }
-            }
-        };
+    let request = idempotency::Request {
+        scope,
+        form: Form::Message,
+        retries: Retries::Silent,
+        headers,
+        body,
+    };
+    let ask = |keyed| asking.clone().ask(app, auth, keyed);
+    let mut accepted = match generation::once(app, auth, request, ask).await? {
+        Once::Kept(answer) if !streamed => return Ok(idempotency::replayed(answer)),
+        Once::Kept(answer) => generation::again(app, &answer).await?,
+        Once::Accepted(accepted) => accepted,
     };
     if wants(
         headers,

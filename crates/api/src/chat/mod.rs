@@ -162,6 +162,8 @@ pub enum Form {
     Message,
     /// As `POST /v1/chat/completions` answers.
     Completion,
+    /// As `POST /v1/embeddings` answers: in the provider's own words.
+    Embeddings,
 }
 
 impl Form {

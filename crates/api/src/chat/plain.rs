@@ -5,15 +5,14 @@ use super::{
         Listener,
         native::{self, usage_body, written},
     },
-    generation::{self, Accepted, Place},
+    generation::{self, Accepted, Once, Place},
     llm::Usage,
-    messages, sse, subject, ui,
+    messages, sse, ui,
 };
 use crate::{
     App, Error, Result,
     extract::{self, Asker, Auth, Json},
-    idempotency::{self, Keyed, Retries, Seen},
-    limit::Action,
+    idempotency::{self, Keyed, Retries},
 };
 use axum::{
     extract::{Request, State},
@@ -116,21 +115,17 @@ async fn chat(State(app): State<App>, Asker(auth): Asker, request: Request) -> R
         return Ok(resumed);
     }
     let message = check(&app, &chat)?;
-    let mut accepted = loop {
-        let (scope, form) = ("/api/chat", Form::Plain);
-        let seen = Keyed::look(&app, &auth, scope, form, Retries::Silent, &headers, &body).await?;
-        break match seen {
-            Seen::Answered(answer) => return Ok(replay(answer, chat.stream)),
-            Seen::Joins(generation) => generation::join(&app, &generation).await?,
-            Seen::New(keyed) => {
-                app.limits.check(Action::Chat, &subject(&auth)).await?;
-                match accept(&app, &auth, &chat, &message, keyed).await {
-                    // Another took the key in the same moment.
-                    Err(Error::IdempotencyInFlight) => continue,
-                    accepted => accepted?,
-                }
-            }
-        };
+    let request = idempotency::Request {
+        scope: "/api/chat",
+        form: Form::Plain,
+        retries: Retries::Silent,
+        headers: &headers,
+        body: &body,
+    };
+    let ask = |keyed| accept(&app, &auth, &chat, &message, keyed);
+    let mut accepted = match generation::once(&app, &auth, request, ask).await? {
+        Once::Kept(answer) => return Ok(replay(answer, chat.stream)),
+        Once::Accepted(accepted) => accepted,
     };
 
     if chat.stream {

@@ -3,17 +3,17 @@
 use super::{
     Form,
     ask::{self, Question, Role, Turn, Wishes, Within},
+    conversations,
     encode::{Listener, ui},
-    generation::{self, Accepted},
+    generation::{self, Accepted, Once},
     generations::request_stop,
-    relay, subject,
+    relay,
 };
 use crate::{
     App, Error, Result,
     error::Invalid,
     extract::{self, Asker, Auth, Json, Path},
-    idempotency::{Keyed, Retries, Seen},
-    limit::Action,
+    idempotency::{Keyed, Request, Retries},
 };
 use axum::{
     extract::State,
@@ -132,44 +132,20 @@ fn check<'a>(app: &App, chat: &'a UiChat) -> Result<(&'a UiMessage, String)> {
 pub async fn chat(app: &App, auth: &Auth, headers: &HeaderMap, body: &[u8]) -> Result<Response> {
     let chat: UiChat = extract::parse(body)?;
     let (message, content) = check(app, &chat)?;
-    let accepted = loop {
-        let scope = "/api/chat";
-        let seen = Keyed::look(
-            app,
-            auth,
-            scope,
-            Form::Plain,
-            Retries::Silent,
-            headers,
-            body,
-        );
-        break match seen.await? {
-            Seen::Answered(answer) => again(app, &answer).await?,
-            Seen::Joins(generation) => generation::join(app, &generation).await?,
-            Seen::New(keyed) => {
-                app.limits.check(Action::Chat, &subject(auth)).await?;
-                match accept(app, auth, &chat, message, &content, keyed).await {
-                    // Another took the key, or began the conversation, in the same moment.
-                    Err(Error::IdempotencyInFlight) => continue,
-                    accepted => accepted?,
-                }
-            }
-        };
+    let request = Request {
+        scope: "/api/chat",
+        form: Form::Plain,
+        retries: Retries::Silent,
+        headers,
+        body,
+    };
+    let ask = |keyed| accept(app, auth, &chat, message, &content, keyed);
+    let accepted = match generation::once(app, auth, request, ask).await? {
+        Once::Kept(answer) => generation::again(app, &answer).await?,
+        Once::Accepted(accepted) => accepted,
     };
     let listener = Listener::new(app, auth, accepted.reader);
     Ok(ui::response(ui::parts(accepted.head, listener)))
-}
-
-/// The generation behind an answer that was kept.
-pub async fn again(app: &App, answer: &str) -> Result<Accepted> {
-    let kept: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
-    let id = kept.get("messageId").or_else(|| kept.get("id"));
-    let id = id.and_then(|id| Uuid::try_parse(id.as_str()?).ok());
-    let row = match id {
-        Some(id) => db::generations::of_message(&app.db, id).await?,
-        None => None,
-    };
-    generation::join(app, &row.ok_or(Error::NotFound)?).await
 }
 
 async fn accept(
@@ -180,7 +156,7 @@ async fn accept(
     content: &str,
     keyed: Keyed,
 ) -> Result<Accepted> {
-    let (within, question) = match of_id(app, auth, &chat.id).await? {
+    let (within, question) = match conversations::of_id(app, auth, &chat.id).await? {
         None => {
             let before = chat
                 .messages
@@ -278,22 +254,9 @@ async fn stored(app: &App, conversation: &Conversation, id: &str) -> Result<Opti
     Ok(db::conversations::message_of(&app.db, conversation.id, ours, id).await?)
 }
 
-/// The user's conversation of this id, by us or by the client.
-async fn of_id(app: &App, auth: &Auth, id: &str) -> Result<Option<Conversation>> {
-    if id.contains('\0') {
-        return Ok(None);
-    }
-    if let Ok(id) = Uuid::try_parse(id)
-        && let Some(found) = db::conversations::of_user(&app.db, auth.user, id).await?
-    {
-        return Ok(Some(found));
-    }
-    Ok(db::conversations::of_client(&app.db, auth.user, id).await?)
-}
-
 /// The answer that is being made in a conversation.
 async fn running(app: &App, auth: &Auth, id: &str) -> Result<Option<db::generations::Generation>> {
-    let Some(conversation) = of_id(app, auth, id).await? else {
+    let Some(conversation) = conversations::of_id(app, auth, id).await? else {
         return Ok(None);
     };
     let newest = db::generations::newest(&app.db, conversation.id).await?;

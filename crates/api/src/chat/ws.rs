@@ -10,17 +10,16 @@ use super::{
     Form,
     ask::{self, Question, Wishes, Within},
     encode::{Heard, Listener, native},
-    generation::{self, Accepted},
+    generation::{self, Accepted, Once},
     generations::request_stop,
-    relay, subject,
+    relay,
 };
 use crate::{
     App, Error, Result,
     auth::access,
     error::{Dialect, Invalid},
     extract::{self, Auth, Json, Query, Reach, Time},
-    idempotency::{Keyed, Retries, Seen},
-    limit::Action,
+    idempotency::{Keyed, Request, Retries},
 };
 use anyhow::Context;
 use axum::{
@@ -338,54 +337,53 @@ async fn send(app: &App, auth: &Auth, send: Send, frame: &str) -> Result<Accepte
     if !faults.is_empty() {
         return Err(Error::Invalid(faults));
     }
-    loop {
-        let (scope, retries) = ("/api/chat/ws", Retries::Said);
-        let seen = Keyed::look(
-            app,
-            auth,
-            scope,
-            Form::Message,
-            retries,
-            &headers,
-            frame.as_bytes(),
-        );
-        let keyed = match seen.await? {
-            Seen::Answered(answer) => return super::ui::again(app, &answer).await,
-            Seen::Joins(generation) => return generation::join(app, &generation).await,
-            Seen::New(keyed) => keyed,
-        };
-        app.limits.check(Action::Chat, &subject(auth)).await?;
-        let within = match send.conversation_id {
-            None => Within::New {
-                client_id: None,
-                history: vec![],
-            },
-            Some(id) => {
-                let conversation = db::conversations::of_user(&app.db, auth.user, id).await?;
-                let conversation = conversation.ok_or(Error::NotFound)?;
-                let parent = send.parent_id.or(conversation.active_leaf);
-                Within::Existing {
-                    conversation,
-                    parent,
-                }
-            }
-        };
-        let question = Question::New {
-            content: content.clone(),
-            client_id: send.client_message_id.clone(),
-        };
-        let wishes = Wishes {
-            assistant: send.assistant.clone(),
-            model: send.model.clone(),
-            max_output: send.max_output_tokens,
-            profile: None,
-        };
-        match ask::ask(app, auth, within, question, wishes, keyed).await {
-            // Another took the key in the same moment.
-            Err(Error::IdempotencyInFlight) => {}
-            accepted => return accepted,
-        }
+    let request = Request {
+        scope: "/api/chat/ws",
+        form: Form::Message,
+        retries: Retries::Said,
+        headers: &headers,
+        body: frame.as_bytes(),
+    };
+    let ask = |keyed| accept(app, auth, &send, &content, keyed);
+    match generation::once(app, auth, request, ask).await? {
+        Once::Kept(answer) => generation::again(app, &answer).await,
+        Once::Accepted(accepted) => Ok(accepted),
     }
+}
+
+async fn accept(
+    app: &App,
+    auth: &Auth,
+    send: &Send,
+    content: &str,
+    keyed: Keyed,
+) -> Result<Accepted> {
+    let within = match send.conversation_id {
+        None => Within::New {
+            client_id: None,
+            history: vec![],
+        },
+        Some(id) => {
+            let conversation = db::conversations::of_user(&app.db, auth.user, id).await?;
+            let conversation = conversation.ok_or(Error::NotFound)?;
+            let parent = send.parent_id.or(conversation.active_leaf);
+            Within::Existing {
+                conversation,
+                parent,
+            }
+        }
+    };
+    let question = Question::New {
+        content: content.to_owned(),
+        client_id: send.client_message_id.clone(),
+    };
+    let wishes = Wishes {
+        assistant: send.assistant.clone(),
+        model: send.model.clone(),
+        max_output: send.max_output_tokens,
+        profile: None,
+    };
+    ask::ask(app, auth, within, question, wishes, keyed).await
 }
 
 /// Tells a socket what comes of an answer.

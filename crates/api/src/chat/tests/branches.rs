@@ -247,6 +247,24 @@ both_engines! {
         assert_eq!(test.post(&ada.token, "/api/chat/chat-1/stop", json!({})).await.json(), json!({"stopped": false}));
     }
 
+    async fn a_chat_is_read_by_the_id_that_its_client_gave_it(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, bob) = (test.sign_up(ADA).await, test.sign_up(BOB).await);
+        let messages = json!([{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}]);
+        test.post(&ada.token, CHAT, json!({"id": "a chat", "messages": messages})).await;
+
+        for path in ["/api/conversations/a%20chat", "/api/conversations/a%20chat/messages"] {
+            assert_eq!(test.get(&ada.token, path).await.status, 200, "{path}");
+            assert_eq!(test.get(&bob.token, path).await.refusal(), (404, "not_found".to_owned()), "{path}");
+        }
+
+        let chat = test.get(&ada.token, "/api/conversations/a%20chat").await.json();
+        assert_eq!((&chat["client_id"], &chat["id"]), (&json!("a chat"), &test.conversations(&ada).await[0]["id"]));
+        let said = test.get(&ada.token, "/api/conversations/a%20chat/messages").await.json();
+        assert_eq!(said["data"], json!(test.messages(&ada, &chat["id"]).await));
+        assert_eq!(said["data"][0]["client_message_id"], "m1");
+    }
+
     async fn what_the_ai_sdk_may_not_send_is_refused_before_anything_is_kept(engine: Engine) {
         let test = Test::new(engine).await;
         let ada = test.sign_up(ADA).await;

@@ -113,7 +113,7 @@ both_engines! {
         let renamed = rename("  Crabs  ").await.json();
 
         assert_eq!(made["title"], format!("{}…", ["🦀"; 30].join(" ")));
-        assert_eq!((keys(&renamed), &renamed["title"]), (vec!["active_leaf", "archived_at", "assistant", "created_at", "id", "title", "updated_at", "version"], &json!("Crabs")));
+        assert_eq!((keys(&renamed), &renamed["title"]), (vec!["active_leaf", "archived_at", "assistant", "client_id", "created_at", "id", "title", "updated_at", "version"], &json!("Crabs")));
         for wrong in [" ".to_owned(), "x".repeat(201), "a\0b".into()] {
             assert_eq!(rename(&wrong).await.refusal(), (400, "validation_failed".into()));
         }

@@ -95,6 +95,52 @@ both_engines! {
         assert!(tokens > 0);
     }
 
+    async fn a_retry_with_the_same_key_gets_the_same_vectors_and_pays_nothing(engine: Engine) {
+        let test = Test::new(engine).await;
+        let (ada, bob) = (test.sign_up(ADA).await, test.sign_up(BOB).await);
+        let body = |input: &str| json!({"model": MODEL, "input": input, "dimensions": 8});
+
+        let first = test.keyed(&ada, "k", EMBEDDINGS, body("Hello")).await;
+        let (counted, ledger) = (test.counted(&ada).await, test.ledger(&ada).await);
+        let again = test.keyed(&ada, "k", EMBEDDINGS, body("Hello")).await;
+
+        assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (200, ""));
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (200, "true"));
+        assert_eq!(first.json(), again.json());
+        assert_eq!((test.counted(&ada).await, test.ledger(&ada).await), (counted, ledger));
+        let other = test.keyed(&ada, "k", EMBEDDINGS, body("Goodbye")).await;
+        assert_eq!(other.refusal(), (422, "idempotency_mismatch".to_owned()));
+        let anothers = test.keyed(&bob, "k", EMBEDDINGS, body("Hello")).await;
+        assert_eq!((anothers.status.as_u16(), anothers.header("idempotency-replayed")), (200, ""));
+    }
+
+    async fn while_vectors_are_made_their_key_waits_and_a_failure_frees_it(engine: Engine) {
+        let test = Test::new(engine).await;
+        let ada = test.sign_up(ADA).await;
+        let slow = json!({"model": "sim-slow-1000", "input": "Hello"});
+
+        let begun = async {
+            while test.under_way().await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = test.keyed(&ada, "k", EMBEDDINGS, slow.clone()) => panic!("it takes a while"),
+            () = begun => {}
+        }
+        let meanwhile = test.keyed(&ada, "k", EMBEDDINGS, slow.clone()).await;
+        assert_eq!(meanwhile.refusal(), (409, "idempotency_in_flight".to_owned()));
+        test.settled().await;
+        let later = test.keyed(&ada, "k", EMBEDDINGS, slow).await;
+        assert_eq!((later.status.as_u16(), later.header("idempotency-replayed")), (200, "true"));
+        assert_eq!(test.counted(&ada).await[..2], [1, 0]);
+
+        for _ in 0..2 {
+            let refused = test.keyed(&ada, "another", EMBEDDINGS, json!({"model": "sim-400", "input": "Hello"})).await;
+            assert_eq!(refused.refusal(), (400, "llm_refused".to_owned()));
+        }
+    }
+
     async fn who_somebody_is_is_kept_from_vectors_too(engine: Engine) {
         let test = Test::with(engine, &[("PII_SCRUB", "on")]).await;
         let ada = test.sign_up(ADA).await;
