@@ -1,4 +1,5 @@
 //! Rings when a job was committed: for the workers of this process, and for those of other instances.
+use crate::postgres::{SHORTLY, Session};
 use sqlx::PgPool;
 use std::{
     sync::{
@@ -54,11 +55,14 @@ impl Bell {
         tokio::time::sleep(GATHER).await;
         // Whoever commits from here on rings anew.
         self.pending.store(false, Ordering::Release);
-        if let Some(pool) = &self.elsewhere
-            && let Err(error) = sqlx::query("select pg_notify('plinth_jobs', '')")
-                .execute(pool)
-                .await
-        {
+        let Some(pool) = &self.elsewhere else {
+            return;
+        };
+        let told = async {
+            let mut session = Session::open(pool, SHORTLY).await?;
+            session.say("select pg_notify('plinth_jobs', '')").await
+        };
+        if let Err(error) = told.await {
             tracing::debug!(%error, "other instances could not be told of a job; they find it by polling");
         }
     }

@@ -1,9 +1,10 @@
 //! The two engines behind one face. Nothing outside this crate knows which one runs.
 use crate::{
-    DatabaseUrl, Error, Pooling, Result, bell::Bell, inbox::together::Arrivals, pooler, writer,
+    DatabaseUrl, Error, Pooling, Result, bell::Bell, inbox::together::Arrivals, pooler,
+    postgres::Session, writer,
 };
 use sqlx::{
-    ConnectOptions, PgPool, Postgres, SqlitePool, Transaction,
+    ConnectOptions, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -51,6 +52,8 @@ pub(crate) enum Engine {
     Postgres {
         pool: PgPool,
         pooling: Pooling,
+        /// For one answer: a little longer than the server takes to end a statement.
+        patience: Duration,
     },
     /// One writer; readers never wait for it (WAL).
     Sqlite {
@@ -68,7 +71,7 @@ pub struct Tx {
 }
 
 pub(crate) enum Open {
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Session),
     Sqlite(writer::Work),
 }
 
@@ -135,9 +138,10 @@ impl Db {
             .connect_with(connect.pragma("query_only", "on"))
             .await
             .map_err(|e| cannot(explain_sqlite(&e)))?;
+        let place = writer::Place::of(path).map_err(|e| cannot(e.to_string()))?;
         let engine = Engine::Sqlite {
             read,
-            writer: writer::Writer::new(writer, options.acquire_timeout),
+            writer: writer::Writer::new(writer, options.acquire_timeout, place),
         };
         Ok(Self::new(engine, Arrivals::of_one_writer()))
     }
@@ -170,7 +174,11 @@ impl Db {
             .connect_with(connect)
             .await?;
         Ok(Self::new(
-            Engine::Postgres { pool, pooling },
+            Engine::Postgres {
+                pool,
+                pooling,
+                patience: options.statement_timeout + ANSWERED_WITHIN,
+            },
             Arrivals::of_connections(maybe_tls),
         ))
     }
@@ -179,7 +187,9 @@ impl Db {
     /// that no later statement can fail for want of it: never wait for anything else inside.
     pub async fn begin(&self) -> Result<Tx> {
         let open = match &self.engine {
-            Engine::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
+            Engine::Postgres { pool, patience, .. } => {
+                Open::Postgres(Session::begin(pool, *patience).await?)
+            }
             Engine::Sqlite { writer, .. } => Open::Sqlite(writer.begin().await?),
         };
         Ok(Tx {
@@ -192,11 +202,13 @@ impl Db {
     /// Whether the database answers at all.
     pub async fn ping(&self) -> Result<()> {
         match &self.engine {
-            Engine::Postgres { pool, .. } => {
-                sqlx::query("select 1").execute(pool).await.map(drop)?
+            Engine::Postgres { pool, patience, .. } => {
+                let mut session = Session::open(pool, *patience).await?;
+                session.say("select 1").await?;
             }
             // Reads a page of the file: SQLite would answer `select 1` without it.
-            Engine::Sqlite { read, .. } => {
+            Engine::Sqlite { read, writer } => {
+                writer.place().check().map_err(sqlx::Error::Io)?;
                 sqlx::query("select 1 from sqlite_schema limit 1")
                     .execute(read)
                     .await
@@ -204,6 +216,17 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// Returns when SQLite's file was deleted, or another put in its place: what is in the one that is open
+    /// ends with this process.
+    pub async fn lost(&self) {
+        let Engine::Sqlite { writer, .. } = &self.engine else {
+            return std::future::pending().await;
+        };
+        while writer.place().check().is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Whether rows survive in a file of this machine alone, so that other instances cannot share them.
@@ -266,6 +289,10 @@ impl Tx {
     }
 }
 
+/// A server that ends a statement at its timeout has so long to say so.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// How often SQLite's file is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Idle for longer, a PostgreSQL connection is pinged before it is handed out.
 const RESTED: Duration = Duration::from_secs(5);
 

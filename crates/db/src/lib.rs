@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod migrate;
 mod pooler;
+mod postgres;
 mod statement;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

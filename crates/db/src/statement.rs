@@ -3,13 +3,14 @@ use crate::{
     Db, Error, Result, Tx,
     check::Decode,
     engine::{Engine, Open},
+    postgres::{Session, Talk, within},
 };
 use sqlx::{
-    Arguments, Encode, FromRow, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection,
-    SqlitePool, Type,
+    Arguments, Encode, FromRow, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Type,
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
+use std::time::Duration;
 
 /// Exactly one row, for tuples that have no name of their own.
 pub type One<T> = T;
@@ -60,8 +61,8 @@ impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unp
 
 /// A connection to run on, with the arguments bound so far.
 enum Target<'c> {
-    PgPool(&'c PgPool, PgArguments),
-    Pg(&'c mut PgConnection, PgArguments),
+    PgPool(&'c PgPool, Duration, PgArguments),
+    Pg(&'c mut Session, PgArguments),
     SqlitePool(&'c SqlitePool, SqliteArguments),
     Sqlite(&'c mut SqliteConnection, SqliteArguments),
 }
@@ -74,7 +75,9 @@ pub(crate) struct Call<'c> {
 impl Statement {
     pub(crate) fn on_db<'c>(&'static self, db: &'c Db) -> Call<'c> {
         let target = match &db.engine {
-            Engine::Postgres { pool, .. } => Target::PgPool(pool, PgArguments::default()),
+            Engine::Postgres { pool, patience, .. } => {
+                Target::PgPool(pool, *patience, PgArguments::default())
+            }
             Engine::Sqlite { read, .. } => Target::SqlitePool(read, SqliteArguments::default()),
         };
         Call {
@@ -97,19 +100,38 @@ impl Statement {
     }
 }
 
+/// Says one thing to PostgreSQL.
+macro_rules! said {
+    ($session:ident, |$conn:ident| $body:expr) => {
+        match $session.talk() {
+            Err(error) => Err(error),
+            Ok(Talk {
+                patience,
+                conn: $conn,
+            }) => {
+                let answer = within(patience, async { $body }).await;
+                $session.heard(answer)
+            }
+        }
+    };
+}
+
 /// Runs `$body` with the query and the connection of whichever engine the call is for.
 macro_rules! on_engine {
     ($call:ident, $make:ident, |$query:ident, $conn:ident| $body:expr) => {{
         let Call { statement, target } = $call;
         let done = match target {
             Err(error) => Err(error),
-            Ok(Target::PgPool($conn, args)) => {
+            Ok(Target::PgPool(pool, patience, args)) => {
                 let $query = sqlx::$make(statement.postgres, args);
-                $body
+                match Session::open(pool, patience).await {
+                    Ok(mut session) => said!(session, |$conn| $body),
+                    Err(error) => Err(error),
+                }
             }
-            Ok(Target::Pg($conn, args)) => {
+            Ok(Target::Pg(session, args)) => {
                 let $query = sqlx::$make(statement.postgres, args);
-                $body
+                said!(session, |$conn| $body)
             }
             Ok(Target::SqlitePool($conn, args)) => {
                 let $query = sqlx::$make(statement.sqlite, args);
@@ -130,7 +152,7 @@ macro_rules! on_engine {
 impl Call<'_> {
     pub(crate) fn bind<'q>(mut self, value: impl Param<'q>) -> Self {
         let added = match &mut self.target {
-            Ok(Target::PgPool(_, args) | Target::Pg(_, args)) => args.add(value),
+            Ok(Target::PgPool(_, _, args) | Target::Pg(_, args)) => args.add(value),
             Ok(Target::SqlitePool(_, args) | Target::Sqlite(_, args)) => args.add(value),
             Err(_) => Ok(()),
         };

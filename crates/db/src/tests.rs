@@ -391,7 +391,7 @@ async fn finish(db: &Db, job: Uuid, worker: &str) {
 async fn raw(db: &Db, sql: &'static str) {
     let mut tx = db.begin().await.unwrap();
     match &mut tx.open {
-        engine::Open::Postgres(conn) => sqlx::query(sql).execute(&mut **conn).await.map(drop),
+        engine::Open::Postgres(session) => session.say(sql).await,
         engine::Open::Sqlite(work) => sqlx::query(sql)
             .execute(work.conn().unwrap())
             .await
@@ -454,6 +454,25 @@ fn a_connection_that_may_be_in_the_clear_is_seen() {
     ));
     assert!(!plain("postgres://u@localhost/n"));
     assert!(!plain("sqlite://x.db"));
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_nothing_more() {
+    for replaced in [false, true] {
+        let (db, file) = testing::sqlite().await.unwrap();
+        db.ping().await.unwrap();
+
+        std::fs::remove_file(file.path()).unwrap();
+        if replaced {
+            std::fs::write(file.path(), "another").unwrap();
+        }
+
+        let tx = db.begin().await.unwrap();
+        let refusal = tx.commit().await.unwrap_err();
+        assert!(refusal.is_unavailable(), "{refusal}");
+        assert!(db.ping().await.is_err());
+        db.lost().await;
+    }
 }
 
 #[tokio::test]

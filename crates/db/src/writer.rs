@@ -6,13 +6,45 @@
 //! for all that finished before. One client alone sees no delay, and says no more than it would without
 //! any of this; N clients share one `fsync`. `commit` returns only when it is on disk.
 use sqlx::{SqliteConnection, raw_sql};
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    io,
+    ops::Range,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 #[derive(Clone)]
 pub(crate) struct Writer {
     batch: Arc<Mutex<Batch>>,
     patience: Duration,
+    place: Arc<Place>,
+}
+
+/// Where the file was when it was opened. SQLite goes on writing into one that was deleted, and says nothing.
+pub(crate) struct Place {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl Place {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let file = std::fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device_and_inode: (file.dev(), file.ino()),
+        })
+    }
+
+    /// Fails when nobody would find what is written now.
+    pub fn check(&self) -> io::Result<()> {
+        match Self::of(&self.path)?.device_and_inode == self.device_and_inode {
+            true => Ok(()),
+            false => Err(io::Error::other("another file is in its place")),
+        }
+    }
 }
 
 struct Batch {
@@ -28,6 +60,7 @@ struct Batch {
     lost: Vec<Range<u64>>,
     /// Nothing begins any more.
     closed: bool,
+    place: Arc<Place>,
 }
 
 /// How a transaction began.
@@ -46,7 +79,8 @@ pub(crate) struct Work {
 }
 
 impl Writer {
-    pub fn new(conn: SqliteConnection, patience: Duration) -> Self {
+    pub fn new(conn: SqliteConnection, patience: Duration, place: Place) -> Self {
+        let place = Arc::new(place);
         let batch = Batch {
             conn,
             open: false,
@@ -55,11 +89,17 @@ impl Writer {
             durable: 0,
             lost: vec![],
             closed: false,
+            place: place.clone(),
         };
         Self {
             batch: Arc::new(Mutex::new(batch)),
             patience,
+            place,
         }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Waits for its turn, at most as long as one waits for a pooled connection.
@@ -203,7 +243,11 @@ impl Batch {
         if !self.open || (self.durable >= mine && self.durable != self.done) {
             return Ok(());
         }
-        match self.say("commit").await {
+        let committed = match self.place.check() {
+            Ok(()) => self.say("commit").await,
+            Err(gone) => Err(gone.into()),
+        };
+        match committed {
             Ok(()) => {
                 self.open = false;
                 self.durable = self.done;

@@ -4,8 +4,12 @@
 //! Whoever has the turn takes everything that waits, writes it, and tells each sender; while it waits
 //! for the disk, the next ones gather. One sender alone sees no delay.
 use super::{APPLY, Arrival};
-use crate::{Db, Error, Result, Timestamp, engine::Engine};
-use sqlx::{PgPool, QueryBuilder, Sqlite, SqliteConnection};
+use crate::{
+    Db, Error, Result, Timestamp,
+    engine::Engine,
+    postgres::{Session, within},
+};
+use sqlx::{PgConnection, QueryBuilder, Sqlite, SqliteConnection};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
@@ -169,7 +173,15 @@ impl Arrivals {
 /// Writes them, and gives the ids of those that were not here before, once all that it saw is on disk.
 async fn insert(db: &Db, batch: &[Waiting]) -> Result<Vec<Uuid>> {
     match &db.engine {
-        Engine::Postgres { pool, .. } => insert_postgres(pool, batch).await.map_err(failed),
+        Engine::Postgres { pool, patience, .. } => {
+            let inserted = async {
+                let mut session = Session::open(pool, *patience).await?;
+                let talk = session.talk()?;
+                let answer = within(talk.patience, insert_postgres(talk.conn, batch)).await;
+                session.heard(answer)
+            };
+            inserted.await.map_err(failed)
+        }
         Engine::Sqlite { writer, .. } => {
             let mut work = writer.begin().await?;
             let fresh = insert_sqlite(work.conn()?, batch).await.map_err(failed)?;
@@ -187,7 +199,7 @@ fn failed(source: sqlx::Error) -> Error {
     }
 }
 
-async fn insert_postgres(pool: &PgPool, batch: &[Waiting]) -> sqlx::Result<Vec<Uuid>> {
+async fn insert_postgres(conn: &mut PgConnection, batch: &[Waiting]) -> sqlx::Result<Vec<Uuid>> {
     let column = |get: fn(&Waiting) -> &str| batch.iter().map(get).collect::<Vec<_>>();
     sqlx::query_scalar(INGEST_POSTGRES)
         .bind(batch.iter().map(|w| w.id).collect::<Vec<_>>())
@@ -213,7 +225,7 @@ async fn insert_postgres(pool: &PgPool, batch: &[Waiting]) -> sqlx::Result<Vec<U
         .bind(batch.iter().map(|w| w.body.as_slice()).collect::<Vec<_>>())
         .bind(column(|w| &w.source))
         .bind(APPLY)
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await
 }
 
