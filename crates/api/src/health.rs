@@ -1,10 +1,11 @@
 //! Whether this instance lives, is ready, and what it stands on.
-use crate::{App, Error, Result, extract::Time, http::ClientAddress, telemetry};
+use crate::{App, Error, Result, error::Dialect, extract::Time, http::ClientAddress, telemetry};
 use axum::{
-    Json,
+    Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -88,6 +89,28 @@ struct Live {
 #[utoipa::path(get, path = "/health/live", tag = "health", security(()), responses((status = 200, body = Live)))]
 async fn live() -> Json<Live> {
     Json(Live { live: true })
+}
+
+/// What is answered until there is a database: this process lives, and is not ready.
+pub fn starting(version: String) -> Router {
+    let away = StatusCode::SERVICE_UNAVAILABLE;
+    let health = Health {
+        status: "unhealthy",
+        version,
+        database: "disconnected",
+    };
+    let health = serde_json::to_value(health).unwrap_or_default();
+    Router::new()
+        .route("/health/live", get(live))
+        .route(
+            "/health/ready",
+            get(move || async move { (away, Json(Ready { ready: false })) }),
+        )
+        .route("/health", get(move || async move { (away, Json(health)) }))
+        .fallback(async |uri: Uri| {
+            let id = uuid::Uuid::new_v4().to_string();
+            Error::DatabaseUnavailable.render(Dialect::of(uri.path()), &id)
+        })
 }
 
 #[derive(Serialize, ToSchema)]

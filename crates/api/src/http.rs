@@ -37,7 +37,7 @@ mod serve;
 mod tests;
 
 pub use address::{ClientAddress, TrustedProxy};
-pub use serve::{Listening, serve};
+pub use serve::{Listening, meanwhile, serve};
 
 /// Until another's server takes a connection.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use crate::{
     auth::{admin::bootstrap, keys},
     chat,
     config::Checked,
+    health,
     http::{self, Listening},
     jobs, telemetry,
 };
@@ -60,7 +61,12 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
         let client = client.clone();
         tokio::task::spawn_blocking(move || client.get().map(drop))
     });
-    let db = open(&config).await?;
+    let routes = health::starting(config.core.app_version.clone());
+    let db = tokio::select! {
+        opened = http::meanwhile(&listening, routes, open(&config)) => opened?,
+        // Nothing has begun that would have to end.
+        () = stop_signal(&mut terminate, &mut interrupt) => return Ok(()),
+    };
     if let Some(made) = made {
         made.await??;
     }
@@ -80,7 +86,13 @@ pub async fn run(checked: Checked, role: Role) -> anyhow::Result<()> {
     let worker = (role != Role::Api).then(|| tokio::spawn(jobs::work(app.clone())));
     let server = tokio::spawn(http::serve(app.clone(), listening, router));
 
-    stop_signal(&mut terminate, &mut interrupt).await;
+    tokio::select! {
+        () = stop_signal(&mut terminate, &mut interrupt) => {}
+        () = app.db.lost() => {
+            app.not_ready.cancel();
+            anyhow::bail!("the database file {} is gone, or another is in its place; start again with the one that counts", app.config.core.database_url);
+        }
+    }
     tokio::select! {
         () = drain(&app, server, worker) => {}
         () = stop_signal(&mut terminate, &mut interrupt) => tracing::warn!("told twice to stop; stopping at once"),
@@ -165,7 +177,8 @@ pub async fn open(config: &Config) -> anyhow::Result<Db> {
 
 /// A server that is still starting, or waking up, is waited for; a file is there or not.
 async fn open_patiently(config: &Config, options: &db::Options) -> anyhow::Result<Db> {
-    const ATTEMPTS: u32 = 30;
+    // Longer than a server takes to start after a crash; a wrong address is said at once, and at the end.
+    const ATTEMPTS: u32 = 300;
     let url = &config.core.database_url;
     for attempt in 1.. {
         match Db::open(url, options).await {

@@ -38,6 +38,35 @@ impl Listening {
     }
 }
 
+/// Answers with these routes for as long as `work` takes: who asks before there is a product hears that it
+/// is starting, and is not left waiting.
+pub async fn meanwhile<T>(
+    listening: &Listening,
+    routes: Router,
+    work: impl Future<Output = T>,
+) -> T {
+    let graceful = GracefulShutdown::new();
+    let protocol = protocol();
+    let answering = async {
+        loop {
+            let Ok((stream, peer)) = listening.listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (protocol, routes, watcher) =
+                (protocol.clone(), routes.clone(), graceful.watcher());
+            tokio::spawn(converse(protocol, stream, peer, routes, watcher, PATIENCE));
+        }
+    };
+    let done = tokio::select! {
+        done = work => done,
+        () = answering => unreachable!("it accepts for ever"),
+    };
+    // A connection that was opened meanwhile knows nothing of the product.
+    tokio::spawn(graceful.shutdown());
+    done
+}
+
 /// Serves until `app.draining`, then lets connections end, at most for `SHUTDOWN_TIMEOUT`.
 pub async fn serve(app: App, listening: Listening, router: Router) {
     let most = app.config.http.max_connections.get() as usize;

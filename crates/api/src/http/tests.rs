@@ -642,6 +642,41 @@ mod over_a_socket {
         address
     }
 
+    #[tokio::test]
+    async fn who_asks_while_the_database_is_waited_for_hears_so() {
+        let listening = Listening::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listening.address;
+        let ask = async |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            raw(address, request.as_bytes()).await
+        };
+        let asking = async {
+            assert_eq!(status(&ask("/health/live").await), "200");
+            let ready = ask("/health/ready").await;
+            assert!(
+                status(&ready) == "503" && ready.ends_with(r#"{"ready":false}"#),
+                "{ready}"
+            );
+            let health = ask("/health").await;
+            assert!(
+                health.ends_with(
+                    r#"{"status":"unhealthy","version":"1.2.3","database":"disconnected"}"#
+                ),
+                "{health}"
+            );
+            let other = ask("/v1/models").await;
+            assert_eq!(status(&other), "503");
+            assert!(
+                other.contains("database_unavailable") && other.contains("retry-after: 1"),
+                "{other}"
+            );
+            "open"
+        };
+
+        let routes = crate::health::starting("1.2.3".into());
+        assert_eq!(serve::meanwhile(&listening, routes, asking).await, "open");
+    }
+
     /// What comes back for these bytes, until the server hangs up or has been quiet.
     async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
