@@ -131,11 +131,11 @@ pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Aut
         return Err(Error::UserBanned);
     }
     let reach = reach(app, &claims, &standing, now).await?;
-    if claims.rtc > standing.acked_counter {
-        // Whoever uses the newest access token has received the refresh token that came with it.
-        let mut tx = app.db.begin().await?;
-        db::sessions::acknowledge(&mut tx, claims.session_id, claims.rtc, now).await?;
-        tx.commit().await?;
+    if claims.rtc > standing.acked_counter
+        && let Err(error) = acknowledge(app, &claims, now).await
+    {
+        // The next request says it again: a full disk keeps nobody from reading.
+        tracing::warn!(%error, "it could not be noted that a refresh token has arrived");
     }
     Ok(Auth {
         user: claims.sub,
@@ -146,6 +146,13 @@ pub async fn authenticate(app: &App, token: &str, client: &Client) -> Result<Aut
         second_factor: standing.second_factor,
         reach,
     })
+}
+
+/// Whoever uses the newest access token has received the refresh token that came with it.
+async fn acknowledge(app: &App, claims: &Claims, now: Timestamp) -> db::Result<()> {
+    let mut tx = app.db.begin().await?;
+    db::sessions::acknowledge(&mut tx, claims.session_id, claims.rtc, now).await?;
+    tx.commit().await
 }
 
 /// How far a session that stands reaches. An admin's look ends with the session they came from.
