@@ -5,7 +5,10 @@ use super::Config;
 use crate::{Error, config::Secret, http};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
@@ -54,12 +57,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Said where Stripe says nothing of it.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// When nothing answered, nobody asks for so long, and then one for all: a thousand events that wait to be
+/// read anew must not keep mails and other providers' events waiting behind them.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// An account of Stripe's.
 pub struct Stripe {
     http: http::Client,
     base: String,
     key: Secret,
+    /// Until when nobody asks.
+    left_alone: Mutex<Option<Instant>>,
 }
 
 /// Why there is no answer.
@@ -130,6 +138,8 @@ struct Call<'a> {
 struct Failed {
     failure: Failure,
     pause: Option<Duration>,
+    /// Nothing came back at all.
+    unanswered: bool,
 }
 
 impl Stripe {
@@ -143,6 +153,7 @@ impl Stripe {
                 .trim_end_matches('/')
                 .to_owned(),
             key: config.stripe_secret_key.clone()?,
+            left_alone: Mutex::default(),
         })
     }
 
@@ -235,6 +246,36 @@ impl Stripe {
     }
 
     async fn ask(&self, call: Call<'_>) -> Result<Written, Failure> {
+        self.admit()?;
+        let asked = self.insist(call).await;
+        let unanswered = asked.as_ref().is_err_and(|failed| failed.unanswered);
+        *self.left_alone() = unanswered.then(|| Instant::now() + LEFT_ALONE);
+        asked.map_err(|failed| failed.failure)
+    }
+
+    /// Whether it may be asked now. Who is the first after a silence finds out for all.
+    fn admit(&self) -> Result<(), Failure> {
+        let mut left_alone = self.left_alone();
+        match *left_alone {
+            Some(until) if Instant::now() < until => Err(Failure::Unavailable {
+                why: "it did not answer a moment ago".into(),
+                retry_after: RETRY_AFTER,
+            }),
+            Some(_) => {
+                *left_alone = Some(Instant::now() + PATIENCE);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn left_alone(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.left_alone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn insist(&self, call: Call<'_>) -> Result<Written, Failed> {
         let begun = Instant::now();
         let mut attempt = 1;
         loop {
@@ -248,7 +289,7 @@ impl Stripe {
                 attempt < ATTEMPTS && *pause <= LONGEST_PAUSE && begun.elapsed() + *pause < PATIENCE
             });
             let Some(pause) = pause else {
-                return Err(failed.failure);
+                return Err(failed);
             };
             tokio::time::sleep(pause).await;
             attempt += 1;
@@ -309,7 +350,10 @@ impl Stripe {
         let body: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let replayed = text(&headers, "idempotent-replayed") == Some("true");
-            let object = body.ok_or_else(|| Failed::unavailable("its answer is no JSON".into()))?;
+            let object = body.ok_or_else(|| Failed {
+                unanswered: false,
+                ..Failed::unavailable("its answer is no JSON".into())
+            })?;
             return Ok(Written { object, replayed });
         }
         let error = body.map(|mut body| body["error"].take());
@@ -329,6 +373,7 @@ impl Failed {
                 retry_after: RETRY_AFTER,
             },
             pause: Some(Duration::ZERO),
+            unanswered: true,
         }
     }
 
@@ -369,6 +414,7 @@ impl Failed {
         Self {
             failure,
             pause: passing.then(|| asked_for.unwrap_or_default()),
+            unanswered: false,
         }
     }
 }

@@ -10,7 +10,10 @@ use axum::{
 use serde_json::{Value, json};
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 const KEY: &str = "sk_test_that_nobody_may_see";
@@ -280,6 +283,36 @@ async fn inv_51_who_does_not_answer_says_nothing_of_any_object() {
     let failure = stripe(&base).get("/v1/prices/p", &[]).await.unwrap_err();
 
     assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_left_alone_and_then_asked_by_one_for_all() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stripe = stripe(&format!("http://{}", silent.local_addr().unwrap()));
+    let met = Arc::new(AtomicUsize::new(0));
+    tokio::spawn({
+        let met = met.clone();
+        async move {
+            while silent.accept().await.is_ok() {
+                met.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let ask = async || stripe.get("/v1/prices/p", &[]).await.unwrap_err();
+
+    ask().await;
+    let attempts = met.load(Ordering::Relaxed);
+    let failure = ask().await;
+    assert!(failure.to_string().contains("a moment ago"), "{failure}");
+    assert_eq!(met.load(Ordering::Relaxed), attempts);
+
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    tokio::time::resume();
+    let (one, other) = tokio::join!(ask(), ask());
+    assert!(!one.to_string().contains("a moment ago"), "{one}");
+    assert!(other.to_string().contains("a moment ago"), "{other}");
+    assert_eq!(met.load(Ordering::Relaxed), attempts * 2);
 }
 
 #[test]
