@@ -4,6 +4,7 @@ use crate::{
     config::{Problem, Secret},
     http::Flow,
 };
+use lines::Lines;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use sentry::integrations::{
     tower::{NewSentryLayer, SentryHttpLayer},
@@ -13,6 +14,7 @@ use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 use tower::layer::util::Stack;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+mod lines;
 #[cfg(feature = "otel")]
 mod otel;
 pub mod requests;
@@ -98,6 +100,13 @@ pub struct Guard {
     _sentry: Option<sentry::ClientInitGuard>,
     #[cfg(feature = "otel")]
     _traces: Option<otel::Flush>,
+    lines: Lines,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.lines.flush_all();
+    }
 }
 
 /// Starts logging and reporting, once in a process.
@@ -115,13 +124,15 @@ pub fn start(config: &crate::Config) -> Guard {
         } else {
             LogFormat::Json
         });
+    let out = Lines::to(std::io::stderr());
+    let writer = out.clone();
     let lines = match format {
         LogFormat::Pretty => tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(move || writer.clone())
             .with_target(false)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(move || writer.clone())
             .json()
             .flatten_event(true)
             .with_current_span(true)
@@ -144,6 +155,7 @@ pub fn start(config: &crate::Config) -> Guard {
         _sentry: sentry,
         #[cfg(feature = "otel")]
         _traces: flush,
+        lines: out,
     }
 }
 
