@@ -115,7 +115,9 @@ mod tests {
         };
 
         for _ in 0..=pool.options().get_max_connections() {
-            let mut session = Session::open(pool, Duration::from_millis(50)).await.unwrap();
+            let mut session = Session::open(pool, Duration::from_millis(50))
+                .await
+                .unwrap();
             let silence = session.say("select pg_sleep(60)").await;
             assert!(
                 matches!(silence, Err(sqlx::Error::PoolTimedOut)),
@@ -141,11 +143,17 @@ mod tests {
 
         for _ in 0..=pool.options().get_max_connections() {
             let mut session = Session::begin(pool, SHORTLY).await.unwrap();
-            session.say("create table dropped (id bigint)").await.unwrap();
+            session
+                .say("create table dropped (id bigint)")
+                .await
+                .unwrap();
         }
 
         let mut session = Session::begin(pool, SHORTLY).await.unwrap();
-        session.say("create table dropped (id bigint)").await.unwrap();
+        session
+            .say("create table dropped (id bigint)")
+            .await
+            .unwrap();
         session.commit().await.unwrap();
         let mut session = Session::open(pool, SHORTLY).await.unwrap();
         session.say("drop table dropped").await.unwrap();

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// <https://docs.stripe.com/api/versioning>
 const STRIPE_VERSION: &str = "2026-10-28.endive";
-const MONTH_S: i64 = 30 * 24 * 60 * 60;
+pub const MONTH_S: i64 = 30 * 24 * 60 * 60;
 /// What a server in development takes for the secrets of both providers.
 pub const STRIPE_SECRET: &str = "whsec_development_only";
 pub const REVENUECAT_SECRET: &str = "development_only";

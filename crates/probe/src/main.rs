@@ -1,11 +1,14 @@
-//! The outside view of a Plinth server: is it right (`smoke`), and how close does it come to what
-//! the machine allows (`bench`)? Knows the server's contract and nothing of its code.
+//! The outside view of a Plinth server: is it right (`smoke`), how close does it come to what the
+//! machine allows (`bench`), and what is left when something breaks (`faults`)? Knows the server's contract and nothing of its code.
 // A subscription of Stripe's has more fields than json! has patience.
 #![recursion_limit = "256"]
 
 mod answer;
 mod bench;
 mod events;
+mod faults;
+mod person;
+mod process;
 mod smoke;
 mod table;
 
@@ -24,6 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Command {
     Smoke(smoke::Args),
     Bench(bench::Args),
+    Faults(faults::Args),
     #[command(hide = true, subcommand)]
     Bare(bench::bare::Command),
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
                 match command {
                     Command::Smoke(args) => smoke::run(args).await,
                     Command::Bench(args) => bench::run(args).await,
+                    Command::Faults(args) => faults::run(args).await,
                     Command::Bare(bare) => bench::bare::run(bare).await.map(|()| true),
                 }
             })

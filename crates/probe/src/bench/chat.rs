@@ -3,11 +3,12 @@ use super::{
     Bench,
     load::{Connection, Load, Turn, connect, explained},
     report::{Figure, Report},
-    server::{self, Server, User, create_database},
+    server::{self, Server, create_database},
     stats::{Spread, percentile},
     stream::Stream,
     world::{Proxy, World},
 };
+use crate::person::User;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures_util::future::try_join_all;

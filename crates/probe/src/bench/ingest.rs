@@ -4,9 +4,9 @@ use super::{
     load::{Load, Turn},
     pgbench,
     report::Report,
-    server::{self, STRIPE_SECRET, Server},
+    server::{self, Server},
 };
-use crate::events;
+use crate::events::{self, STRIPE_SECRET};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::Full;

@@ -6,7 +6,6 @@ mod ingest;
 mod load;
 mod machine;
 mod pgbench;
-mod process;
 mod reads;
 mod refreshes;
 mod report;
@@ -19,6 +18,7 @@ mod stream;
 mod streams;
 mod world;
 
+use crate::process;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use report::Report;
@@ -188,7 +188,7 @@ pub async fn run(args: Args) -> Result<bool> {
     let finished = tokio::select! {
         measured = bench.measure(&args.scenarios, &mut report) => measured,
         // Dropping the scenario ends its processes.
-        signal = stopped() => Err(anyhow::anyhow!("stopped by {signal}")),
+        signal = process::stopped() => Err(anyhow::anyhow!("stopped by {signal}")),
     };
     if let Some(postgres) = &bench.postgres {
         server::drop_databases(postgres).await?;
@@ -208,17 +208,6 @@ pub async fn run(args: Args) -> Result<bool> {
         eprintln!("too far from its aim: {what}");
     }
     Ok(far.is_empty())
-}
-
-async fn stopped() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => "Ctrl-C",
-        _ = terminate.recv() => "SIGTERM",
-    }
 }
 
 impl Bench {

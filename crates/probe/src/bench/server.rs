@@ -4,10 +4,13 @@ use super::{
     load::Turn,
     process::{Process, free_port},
 };
-use crate::events;
-use anyhow::{Context, Result, bail};
-use reqwest::{Client, RequestBuilder};
-use serde_json::{Value, json};
+use crate::{
+    events::{self, STRIPE_SECRET},
+    person::{User, ask},
+};
+use anyhow::{Result, bail};
+use reqwest::Client;
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{
     path::{Path, PathBuf},
@@ -16,8 +19,6 @@ use std::{
 use url::Url;
 use uuid::Uuid;
 
-/// What a server in development takes for Stripe's signing secret.
-pub const STRIPE_SECRET: &str = "whsec_development_only";
 /// A release build is ready in a tenth of a second; a debug build on a busy machine is not.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const APPLIED_WITHIN: Duration = Duration::from_secs(10);
@@ -27,15 +28,6 @@ pub struct Server {
     pub port: u16,
     pub folder: PathBuf,
     client: Client,
-}
-
-/// A signed-in user.
-pub struct User {
-    pub id: String,
-    pub email: String,
-    pub password: String,
-    pub token: String,
-    pub refresh_token: String,
 }
 
 impl Server {
@@ -93,24 +85,7 @@ impl Server {
     }
 
     pub async fn sign_up(&self) -> Result<User> {
-        let name = Uuid::new_v4().simple().to_string();
-        let (email, password) = (format!("probe-{name}@example.com"), format!("Probe {name}"));
-        let body = json!({"email": email, "password": password});
-        let session = ask(self.client.post(self.url("/auth/v1/signup")).json(&body)).await?;
-        let text = |pointer: &str| {
-            session
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(ToOwned::to_owned)
-        };
-        let member = |pointer: &str| text(pointer).context("signing up gave no session");
-        Ok(User {
-            id: member("/user/id")?,
-            token: member("/access_token")?,
-            refresh_token: member("/refresh_token")?,
-            email,
-            password,
-        })
+        User::sign_up(&self.client, &self.url("")).await
     }
 
     pub async fn get(&self, path: &str, user: &User) -> Result<Value> {
@@ -150,19 +125,16 @@ pub fn launch(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<Process> {
-    let plinth = bench.plinth.canonicalize()?;
-    Process::start(&plinth, folder, |command| {
-        let port = port.to_string();
-        command.args(arguments).envs([
-            ("APP_ENV", "development"),
-            ("HOST", "127.0.0.1"),
-            ("PORT", &port),
-            ("DATABASE_URL", database.unwrap_or("sqlite://plinth.db")),
-            ("LOG_LEVEL", "error"),
-            ("RATE_LIMITS", "off"),
-        ]);
-        command.envs(environment.iter().copied());
-        command.envs(bench.set.iter().map(|(name, value)| (name, value)));
+    let database = database.unwrap_or("sqlite://plinth.db");
+    let mut variables = vec![
+        ("DATABASE_URL", database),
+        ("LOG_LEVEL", "error"),
+        ("RATE_LIMITS", "off"),
+    ];
+    variables.extend(environment);
+    variables.extend(bench.set.iter().map(|(name, value)| (&**name, &**value)));
+    Process::serve(&bench.plinth, folder, port, variables, |command| {
+        command.args(arguments);
     })
 }
 
@@ -176,19 +148,6 @@ pub async fn measured(process: &Process, load: impl Future<Output = Result<Turn>
         rss: Some(process.rss()?),
         ..turn
     })
-}
-
-async fn ask(request: RequestBuilder) -> Result<Value> {
-    let response = request.send().await?;
-    let (status, url) = (response.status(), response.url().path().to_owned());
-    let text = response.text().await?;
-    if !status.is_success() {
-        bail!(
-            "{url} answered {status}: {}",
-            text.chars().take(300).collect::<String>()
-        );
-    }
-    Ok(serde_json::from_str(&text)?)
 }
 
 /// Names of our databases begin so.

@@ -4,9 +4,10 @@ use super::{
     Bench, bare,
     load::{self, Load, Turn},
     report::{Figure, Report},
-    server::{Server, User},
+    server::Server,
     stats::{Spread, percentile},
 };
+use crate::person::User;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::Full;

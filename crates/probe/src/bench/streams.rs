@@ -6,11 +6,12 @@ use super::{
     load::connect,
     process::open_files_limit,
     report::{Figure, Report},
-    server::{Server, User},
+    server::Server,
     stats::{Spread, percentile},
     stream::{Stream, ask, first_of},
     world::{Proxy, World},
 };
+use crate::person::User;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 use tokio::process::{Child, Command};
@@ -76,10 +76,40 @@ impl Process {
         Ok(Self { child, pid, output })
     }
 
+    /// The server as an operator starts it, with no more than where it listens and what is given; it
+    /// does not listen yet when this returns.
+    pub fn serve<'a>(
+        plinth: &Path,
+        folder: &Path,
+        port: u16,
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let plinth = plinth.canonicalize()?;
+        Self::start(&plinth, folder, |command| {
+            command.envs([
+                ("APP_ENV", "development"),
+                ("HOST", "127.0.0.1"),
+                ("PORT", &port.to_string()),
+            ]);
+            command.envs(environment);
+            set_up(command);
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Everything it said.
+    pub fn said(&self) -> String {
+        let said = std::fs::read(&self.output).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// The end of what it said, for who must explain why it does not work.
     pub fn last_words(&self) -> String {
-        let said = std::fs::read(&self.output).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
+        let said = self.said();
         let lines: Vec<_> = said.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
@@ -93,6 +123,17 @@ impl Process {
         Ok(self.child.kill().await?)
     }
 
+    /// Where its output goes into pipes, nobody hears it from here on.
+    pub fn close_pipes(&mut self) {
+        drop((self.child.stdout.take(), self.child.stderr.take()));
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        let ended = tokio::time::timeout(within, self.child.wait()).await;
+        ended.ok().and_then(Result::ok)
+    }
+
     /// CPU time of all its threads so far.
     pub fn cpu(&self) -> Result<Duration> {
         cpu_of(&self.pid.to_string())
@@ -101,6 +142,32 @@ impl Process {
     /// Bytes of memory that are resident.
     pub fn rss(&self) -> Result<u64> {
         rss_of(&self.pid.to_string())
+    }
+}
+
+/// Sends a signal, `TERM` or the like, to processes.
+pub fn signal(name: &str, pids: impl IntoIterator<Item = u32>) -> Result<()> {
+    let mut kill = std::process::Command::new("kill");
+    kill.arg(format!("-{name}"));
+    kill.args(pids.into_iter().map(|pid| pid.to_string()));
+    // One that has ended meanwhile needs no signal.
+    let output = kill.output().context("there is no `kill`")?;
+    if !output.status.success() && name != "KILL" {
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::bail!("kill -{name}: {}", said.trim());
+    }
+    Ok(())
+}
+
+/// Returns when somebody wants this program to stop.
+pub async fn stopped() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "Ctrl-C",
+        _ = terminate.recv() => "SIGTERM",
     }
 }
 
@@ -148,6 +215,19 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
+}
+
+/// A port that nobody listens on, and that the kernel gives to nobody who connects: who listens there can
+/// go away for a moment and come back.
+pub fn steady_port() -> Result<u16> {
+    for _ in 0..100 {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let port = 20_000 + u16::try_from(random % 10_000)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port is free")
 }
 
 #[cfg(test)]

@@ -1,0 +1,73 @@
+//! Clients that ask for long answers and never read them (38).
+use super::{
+    case::Case, scene::Scene, sender::make_pro, traffic::percentile, two_instances::no_stuck_answer,
+};
+use crate::answer::send;
+use anyhow::Result;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::{io::AsyncWriteExt, net::TcpSocket};
+
+const READERS: usize = 100;
+const MIB: u64 = 1024 * 1024;
+/// All of them together.
+const MOST: u64 = 100 * MIB;
+
+pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
+    let server = scene.serve(&[("CHAT_TITLES", "false")]).await?;
+    let user = server.sign_up().await?;
+    make_pro(scene, &server, &user).await?;
+    let before = server.process()?.rss()?;
+    let body = json!({"message": "/sim-gap-0-tokens-1000 Tell me of the sea.", "stream": true})
+        .to_string();
+    let request = format!(
+        "POST /api/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        user.token,
+        body.len(),
+    );
+    let mut readers = vec![];
+    for _ in 0..READERS {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(2048)?;
+        let mut stream = socket.connect(([127, 0, 0, 1], server.port).into()).await?;
+        stream.write_all(request.as_bytes()).await?;
+        readers.push(stream);
+    }
+    let mut times = vec![];
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        let answer = send(server.request(reqwest::Method::GET, "/auth/v1/user", &user.token)).await;
+        if answer.status == 200 {
+            times.push(answer.took);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    times.sort_unstable();
+    let p99 = percentile(&times, 0.99);
+    case.check(
+        "others are served meanwhile",
+        p99 < Duration::from_millis(500),
+        format!(
+            "p99 {:.1} ms of {}",
+            p99.as_secs_f64() * 1000.0,
+            times.len()
+        ),
+    );
+    let settled = no_stuck_answer(&server, &user.token, Duration::from_secs(60)).await;
+    case.check(
+        "their answers are finished without them",
+        settled.is_ok(),
+        settled.unwrap_or_else(|why| why),
+    );
+    let usage = server.get("/api/usage", &user.token).await;
+    let used = usage.body["messages"]["used"].as_u64().unwrap_or(0);
+    case.check("each is counted once", used == READERS as u64, used);
+    let grown = server.process()?.rss()?.saturating_sub(before);
+    case.check(
+        "they cost little memory",
+        grown < MOST,
+        format!("{} MiB for {READERS}", grown / MIB),
+    );
+    drop(readers);
+    Ok(())
+}
