@@ -14,6 +14,7 @@ use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 use tower::layer::util::Stack;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+mod gauges;
 mod lines;
 #[cfg(feature = "otel")]
 mod otel;
@@ -111,6 +112,7 @@ impl Drop for Guard {
 
 /// Starts logging and reporting, once in a process.
 pub fn start(config: &crate::Config) -> Guard {
+    gauges::begin();
     let telemetry = &config.telemetry;
     let sentry = telemetry
         .sentry_dsn
@@ -239,26 +241,7 @@ fn recorder() -> &'static PrometheusHandle {
 /// Prometheus' text format, as of now.
 pub async fn render(app: &App) -> String {
     let recorder = recorder();
-    let pool = app.db.pool_state();
-    for (state, n) in [
-        ("idle", pool.idle),
-        ("used", pool.open.saturating_sub(pool.idle)),
-        ("max", pool.max),
-    ] {
-        metrics::gauge!("db_pool_connections", "state" => state).set(n);
-    }
-    metrics::gauge!("app_build_info", "version" => app.config.core.app_version.clone()).set(1);
-    if let Ok(backlog) = db::jobs::backlog(&app.db, app.now()).await {
-        for row in backlog {
-            metrics::gauge!("jobs_waiting", "kind" => row.kind.clone()).set(row.waiting as f64);
-            metrics::gauge!("jobs_oldest_due_seconds", "kind" => row.kind)
-                .set(app.now().since(row.oldest_due_at).as_secs_f64());
-        }
-    }
-    if let Ok((dead,)) = db::jobs::count_dead(&app.db).await {
-        metrics::gauge!("jobs_dead").set(dead as f64);
-    }
-    metrics::gauge!("llm_open_streams").set(app.streams.count() as f64);
+    gauges::measure(app).await;
     recorder.run_upkeep();
     recorder.render()
 }
