@@ -8,6 +8,7 @@ pub mod admin;
 mod audit;
 mod billing;
 mod doctor;
+mod health;
 mod inbox;
 mod keys;
 mod migrate;
@@ -59,6 +60,8 @@ enum Command {
     },
     /// Ask every configured service whether it works, and say what to do where it does not
     Doctor,
+    /// Ask the server on this machine whether it lives, as a container's health check does
+    Health,
     /// Who administers
     #[command(subcommand)]
     Admin(admin::Verb),
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Config { example: true, .. } => print(&Config::example()),
         Command::Openapi => print(&crate::docs::json()),
         Command::Accept => done(accept::run()),
+        Command::Health => done(health::run(&environment())),
         Command::Webhooks(verb) => webhooks::run(verb),
         Command::Serve { role } => configured(|checked| done(runtime(serve::run(checked, role)))),
         Command::Migrate { step } => configured(|checked| {
