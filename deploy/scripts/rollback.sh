@@ -22,9 +22,13 @@ case $platform in
     url=${3:-http://127.0.0.1:${PORT:-8080}}
     ;;
   fly)
-    [ -n "$image" ] || { fly releases --image >&2; usage; }
+    fly=$(command -v fly || command -v flyctl)
+    app=()
+    [ -z "${FLY_APP:-}" ] || app=(--app "$FLY_APP")
+    [ -n "$image" ] || { "$fly" releases --image "${app[@]}" >&2; usage; }
     # The release command is skipped: it would only find a schema that is newer than it.
-    fly deploy --image "$image" --strategy immediate --config "${FLY_CONFIG:-fly.toml}" --skip-release-command
+    "$fly" deploy "${app[@]}" --image "$image" --strategy immediate --config "${FLY_CONFIG:-fly.toml}" \
+      --skip-release-command
     url=${3:-$(sed -n 's/^PUBLIC_URL = "\(.*\)"$/\1/p' "${FLY_CONFIG:-fly.toml}")}
     ;;
   railway)
