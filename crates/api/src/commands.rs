@@ -6,6 +6,7 @@ use std::{collections::HashMap, process::ExitCode};
 mod accept;
 pub mod admin;
 mod audit;
+mod backup;
 mod billing;
 mod doctor;
 mod health;
@@ -68,9 +69,14 @@ enum Command {
     /// The log of what was decided about accounts
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Make a backup of the database, list those that are there, or look into one
+    Backup(backup::Backup),
     /// What is sold: compare it with Stripe, take in what was missed, set Stripe up
     #[command(subcommand)]
     Billing(billing::Verb),
+    /// Move the database
+    #[command(subcommand)]
+    Db(backup::Database),
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -78,6 +84,8 @@ enum Command {
     Openapi,
     /// Rewrite the files that are made from the code: .env.example and docs/
     Accept,
+    /// Put a backup in the place of the database
+    Restore(backup::Restore),
     /// A user's data, to hand over or to delete
     #[command(subcommand)]
     Users(users::Verb),
@@ -108,8 +116,11 @@ pub fn run() -> ExitCode {
         }),
         Command::Admin(verb) => configured(|checked| done(runtime(admin::run(checked, verb)))),
         Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
+        Command::Backup(asked) => backup::backup(asked),
         Command::Billing(verb) => configured(|checked| billing::run(checked, verb)),
+        Command::Db(asked) => backup::database(asked),
         Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
+        Command::Restore(asked) => backup::restore(asked),
         Command::Users(verb) => configured(|checked| users::run(checked, verb)),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
         Command::Config { check: true, .. } => configured(|checked| {

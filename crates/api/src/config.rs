@@ -5,7 +5,7 @@
 //! stops at the first fault, so [`Config::from_env`] gives it one variable at a time and collects
 //! **all** problems, then asks `check` for what no single variable can know.
 use crate::billing::plans::Plans;
-use crate::{auth, billing, chat, http, mail, telemetry};
+use crate::{auth, backup, billing, chat, http, mail, telemetry};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub billing: billing::Config,
     #[command(flatten)]
     pub mail: mail::Config,
+    #[command(flatten)]
+    pub backup: backup::Config,
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
@@ -65,7 +67,7 @@ pub struct Core {
     )]
     pub database_url: db::DatabaseUrl,
 
-    /// PostgreSQL without a pooler between, for migrations, when DATABASE_URL goes through one.
+    /// PostgreSQL without a pooler between, for migrations, backups and to hear of jobs, when DATABASE_URL goes through one.
     #[arg(long, visible_aliases = ["direct-url", "database-unpooled-url"])]
     pub database_direct_url: Option<db::DatabaseUrl>,
 
@@ -107,6 +109,14 @@ pub struct Core {
 }
 
 impl Core {
+    /// Where a whole database is worked on: migrations, backups, `LISTEN`.
+    pub fn direct_url(&self) -> &db::DatabaseUrl {
+        match (&self.database_direct_url, self.database_url.path()) {
+            (Some(direct), None) => direct,
+            _ => &self.database_url,
+        }
+    }
+
     pub fn database_options(&self) -> db::Options {
         db::Options {
             max_connections: self.database_max_connections.get(),
@@ -210,6 +220,8 @@ impl Config {
         self.check_model(warnings);
         self.mail.check(self.is_production(), &self.auth, problems);
         self.telemetry.check(problems);
+        self.backup
+            .check(self.core.direct_url(), problems, warnings);
         let redis = self.core.redis_url.as_ref().map(Secret::expose);
         if redis.is_some_and(|url| redis::Client::open(url).is_err()) {
             problems.push(Problem::new(

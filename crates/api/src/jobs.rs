@@ -1,6 +1,6 @@
 //! The worker: claims due jobs under a lease and does them, again with a growing pause when they
 //! fail, until they are done or dead. The list of recurring work is at the end.
-use crate::{App, auth, billing, chat, error::explain, http::Flow, mail, telemetry};
+use crate::{App, auth, backup, billing, chat, error::explain, http::Flow, mail, telemetry};
 use anyhow::{Context, anyhow};
 use db::{Timestamp, jobs::Job};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -115,7 +115,8 @@ async fn wait(app: &App) {
 /// Rings here when another instance commits a job.
 async fn listen(app: App) {
     loop {
-        match db::jobs::Listener::open(&app.db).await {
+        let direct = app.config.core.direct_url();
+        match db::jobs::Listener::open(&app.db, direct).await {
             Ok(None) => return,
             Ok(Some(mut listener)) => {
                 while listener.heard().await.is_ok() {
@@ -135,9 +136,10 @@ pub async fn run(app: &App, job: Job) {
     let doing = tokio::spawn({
         let (app, job) = (app.clone(), job.clone());
         async move {
-            tokio::time::timeout(PATIENCE, perform(&app, &job))
+            let patience = patience(&job.kind);
+            tokio::time::timeout(patience, perform(&app, &job))
                 .await
-                .unwrap_or_else(|_| Err(anyhow!("took longer than {PATIENCE:?}")))
+                .unwrap_or_else(|_| Err(anyhow!("took longer than {patience:?}")))
         }
     });
     let abort = doing.abort_handle();
@@ -236,6 +238,13 @@ async fn give_back(app: &App) -> db::Result<()> {
     tx.commit().await
 }
 
+fn patience(kind: &str) -> Duration {
+    match kind {
+        backup::KIND => backup::PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
 /// Which handler does which kind.
 async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
     match job.kind.as_str() {
@@ -250,6 +259,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
         chat::sweep::KIND => chat::sweep::run(app).await,
         chat::titles::KIND => chat::titles::run(app, job).await,
         auth::chain::KIND => auth::chain::seal(app).await,
+        backup::KIND => backup::run(app).await,
         PURGE => purge(app).await,
         #[cfg(test)]
         tests::KIND => tests::perform(app, &job.payload).await,
@@ -257,7 +267,7 @@ async fn perform(app: &App, job: &Job) -> anyhow::Result<()> {
     }
 }
 
-/// Work that comes again, and how often. A tick is a job whose key is its time, so that several
+/// Work that comes again wherever Plinth runs, and how often. A tick is a job whose key is its time, so that several
 /// instances do it once.
 const RECURRING: [(&str, Duration); 7] = [
     (chat::sweep::KIND, Duration::from_secs(15)),
@@ -271,12 +281,18 @@ const RECURRING: [(&str, Duration); 7] = [
 
 const PURGE: &str = "purge";
 
+/// And what this configuration adds.
+fn recurring(app: &App) -> impl Iterator<Item = (&'static str, Duration)> {
+    let backup = app.config.backup.every().map(|every| (backup::KIND, every));
+    RECURRING.into_iter().chain(backup)
+}
+
 /// The tick of each recurring work that was last planned here.
 type Ticks = HashMap<&'static str, i64>;
 
 async fn tick(app: &App, ticks: &mut Ticks) -> db::Result<()> {
     let now = app.now();
-    for (kind, every) in RECURRING {
+    for (kind, every) in recurring(app) {
         let tick = now.as_micros() / every.as_micros() as i64;
         if ticks.get(kind) == Some(&tick) {
             continue;
@@ -298,6 +314,12 @@ async fn tick(app: &App, ticks: &mut Ticks) -> db::Result<()> {
     Ok(())
 }
 
+/// Plans recurring work as an instance does that has just started.
+#[cfg(test)]
+pub async fn plan(app: &App) -> db::Result<()> {
+    tick(app, &mut Ticks::default()).await
+}
+
 /// Forgets what nobody needs any more.
 pub async fn purge(app: &App) -> anyhow::Result<()> {
     let now = app.now();
@@ -317,6 +339,7 @@ pub async fn purge(app: &App) -> anyhow::Result<()> {
     db::inbox::delete_left(&mut tx, days(400)).await?;
     db::checkouts::delete_expired(&mut tx, days(30)).await?;
     db::billing::timeline::delete_before(&mut tx, first_id_of(days(400))).await?;
+    db::backups::delete_before(&mut tx, days(400)).await?;
     db::users::delete_unconfirmed(&mut tx, now - auth::UNCONFIRMED_KEPT).await?;
     db::users::delete_anonymous(&mut tx, now - app.config.auth.auth_anonymous_kept).await?;
     tx.commit().await?;

@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod backup;
 mod billing;
 mod chat;
 pub mod commands;

@@ -101,7 +101,8 @@ impl Test {
         other
     }
 
-    async fn over(db: Db, variables: &[(&str, &str)]) -> Self {
+    /// Over a database that was opened and migrated elsewhere.
+    pub async fn over(db: Db, variables: &[(&str, &str)]) -> Self {
         let world = sim::start(sim::Options {
             llm_gap: Duration::ZERO,
             by_hand: true,

@@ -216,6 +216,37 @@ const TYPES: [(&str, &str); 8] = [
     (" text", " text"),
 ];
 
+/// The history is each database's, and the search of words each engine's.
+fn is_engines_own(name: &str) -> bool {
+    let own = ["_sqlx_migrations", "messages_search", "searched_messages"];
+    own.iter().any(|own| name.starts_with(own))
+}
+
+/// Every table that both engines have, by name.
+pub(crate) async fn tables(db: &Db) -> Result<Vec<String>> {
+    let mut tables: Vec<String> = match &db.engine {
+        Engine::Postgres { pool, .. } => {
+            sqlx::query_scalar(
+                "select relname::text from pg_class
+                 where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition",
+            )
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite { read, .. } => {
+            sqlx::query_scalar(
+                "select name from pragma_table_list
+                 where schema = 'main' and type = 'table' and name not like 'sqlite\\_%' escape '\\'",
+            )
+            .fetch_all(read)
+            .await?
+        }
+    };
+    tables.retain(|name| !is_engines_own(name));
+    tables.sort();
+    Ok(tables)
+}
+
 /// The schema in words both engines share, one line for each column, key, index and reference.
 /// Equal on both engines, and kept in `schema.txt`, where a review sees what a migration changes.
 pub async fn schema(db: &Db) -> Result<Vec<String>> {
@@ -231,11 +262,7 @@ pub async fn schema(db: &Db) -> Result<Vec<String>> {
                 .await?
         }
     };
-    // Each engine has a full-text search of its own.
-    let own = ["_sqlx_migrations", "messages_search", "searched_messages"];
-    lines.retain(|line| {
-        !own.iter().any(|name| line.starts_with(name)) && !line.contains("to_tsvector")
-    });
+    lines.retain(|line| !is_engines_own(line) && !line.contains("to_tsvector"));
     if !db.is_sqlite() {
         let columns = lines.iter_mut().filter(|line| {
             line.split(' ')

@@ -326,12 +326,19 @@ fn postgres_options(
     Ok((bare.clone(), bare.options(settings)))
 }
 
-fn explain_sqlite(error: &sqlx::Error) -> String {
-    let code = error
-        .as_database_error()
-        .and_then(|e| e.code())
-        .and_then(|code| code.parse::<u32>().ok());
-    match code.map(|code| code & 0xff) {
+/// SQLite's code for what went wrong, without its details (https://www.sqlite.org/rescode.html).
+fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<u32>().ok()? & 0xff)
+}
+
+/// Whether the file is no database, or no longer.
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(sqlite_code(error), Some(11 | 26))
+}
+
+pub(crate) fn explain_sqlite(error: &sqlx::Error) -> String {
+    match sqlite_code(error) {
         Some(8) => "it, or its volume, is read only".into(),
         Some(11 | 26) => {
             "it is damaged or is no SQLite database; restore a backup with `plinth restore FILE`"

@@ -1,6 +1,7 @@
 //! Side effects that wait to happen: written in the transaction that causes them, claimed under a
 //! lease, one at a time for each subject.
-use crate::{engine::Engine, prelude::*};
+use crate::{DatabaseUrl, Pooling, engine::Engine, pooler, prelude::*};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 
 row! {
     /// A job under our lease.
@@ -202,21 +203,26 @@ pub async fn rung(db: &Db) {
 }
 
 /// Hears of jobs that other instances commit.
-pub struct Listener(sqlx::postgres::PgListener);
+pub struct Listener(PgListener);
 
 impl Listener {
-    /// `None` where there is nothing to hear: SQLite has one instance, and behind a pooler in
-    /// transaction mode `LISTEN` does not work. Polling covers both.
-    pub async fn open(db: &Db) -> Result<Option<Self>> {
-        let Engine::Postgres {
-            pool,
-            pooling: crate::Pooling::Direct,
-            ..
-        } = &db.engine
-        else {
-            return Ok(None);
+    /// `None` where there is nothing to hear: SQLite has one instance, and `LISTEN` does not work through
+    /// a pooler in transaction mode, unless `direct` leads past it. Polling covers both.
+    pub async fn open(db: &Db, direct: &DatabaseUrl) -> Result<Option<Self>> {
+        let mut listener = match (&db.engine, direct) {
+            (Engine::Postgres { pool, pooling, .. }, _) if *pooling == Pooling::Direct => {
+                PgListener::connect_with(pool).await?
+            }
+            (Engine::Postgres { .. }, DatabaseUrl::Postgres(url)) => {
+                let alone = PgPoolOptions::new().max_connections(1);
+                let pool = alone.connect(url.as_str()).await?;
+                if pooler::inspect(&pool.connect_options()).await? != Pooling::Direct {
+                    return Ok(None);
+                }
+                PgListener::connect_with(&pool).await?
+            }
+            _ => return Ok(None),
         };
-        let mut listener = sqlx::postgres::PgListener::connect_with(pool).await?;
         listener.listen("plinth_jobs").await?;
         Ok(Some(Self(listener)))
     }

@@ -19,6 +19,7 @@
 #[macro_use]
 mod macros;
 
+pub mod backup;
 mod bell;
 pub mod check;
 mod engine;
@@ -32,12 +33,14 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod timestamp;
+pub mod transfer;
 mod url;
 mod writer;
 
 pub mod api_keys;
 pub mod audit;
 pub mod auth_codes;
+pub mod backups;
 pub mod billing;
 pub mod checkouts;
 pub mod conversations;

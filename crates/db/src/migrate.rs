@@ -109,41 +109,44 @@ impl Db {
             .collect())
     }
 
-    /// The files that are meant for this engine.
     fn migrator(&self) -> Migrator {
-        let sqlite = matches!(self.engine, Engine::Sqlite { .. });
-        let (own, other) = if sqlite {
-            (".sqlite", ".postgres")
-        } else {
-            (".postgres", ".sqlite")
-        };
-        let files = WRITTEN
-            .iter()
-            .filter(|m| !m.description.ends_with(other))
-            .map(|m| {
-                let sql = if sqlite {
-                    in_sqlite_words(m.sql.as_str())
-                } else {
-                    m.sql.as_str().to_owned()
-                };
-                let description = m
-                    .description
-                    .strip_suffix(own)
-                    .unwrap_or(&m.description)
-                    .to_owned();
-                Migration::new(
-                    m.version,
-                    Cow::Owned(description),
-                    m.migration_type,
-                    AssertSqlSafe(sql).into_sql_str(),
-                    m.no_tx,
-                )
-            });
-        let mut migrator = Migrator::with_migrations(files.collect());
-        // Ours is held by the transaction; sqlx's is held by the session, which a pooler may swap.
-        migrator.set_locking(false);
-        migrator
+        history(self.is_sqlite())
     }
+}
+
+/// The files that are meant for this engine.
+pub(crate) fn history(sqlite: bool) -> Migrator {
+    let (own, other) = if sqlite {
+        (".sqlite", ".postgres")
+    } else {
+        (".postgres", ".sqlite")
+    };
+    let files = WRITTEN
+        .iter()
+        .filter(|m| !m.description.ends_with(other))
+        .map(|m| {
+            let sql = if sqlite {
+                in_sqlite_words(m.sql.as_str())
+            } else {
+                m.sql.as_str().to_owned()
+            };
+            let description = m
+                .description
+                .strip_suffix(own)
+                .unwrap_or(&m.description)
+                .to_owned();
+            Migration::new(
+                m.version,
+                Cow::Owned(description),
+                m.migration_type,
+                AssertSqlSafe(sql).into_sql_str(),
+                m.no_tx,
+            )
+        });
+    let mut migrator = Migrator::with_migrations(files.collect());
+    // Ours is held by the transaction; sqlx's is held by the session, which a pooler may swap.
+    migrator.set_locking(false);
+    migrator
 }
 
 async fn applied<C: Migrate>(migrator: &Migrator, conn: &mut C) -> Result<Vec<i64>, MigrateError> {
@@ -206,6 +209,79 @@ fn explain(error: MigrateError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the version before, which still serves while this one migrates, would stumble over.
+    fn breaks(sql: &str) -> Vec<String> {
+        let code: Vec<_> = sql
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default().to_lowercase())
+            .collect();
+        let statements = code.join(" ");
+        let statements = statements
+            .split(';')
+            .map(|one| one.split_whitespace().collect::<Vec<_>>().join(" "));
+        let breaking = |one: &String| {
+            let made = one.starts_with("create table");
+            let has = |words: &str| one.contains(words);
+            !made
+                && ([
+                    "drop table",
+                    "drop column",
+                    "rename",
+                    "set not null",
+                    " type ",
+                ]
+                .iter()
+                .any(|words| has(words))
+                    || (has("add column") && has("not null") && !has("default")))
+        };
+        statements.filter(breaking).collect()
+    }
+
+    #[test]
+    fn a_migration_leaves_the_version_before_working_or_says_why_not() {
+        // Those up to here were written before anyone could have both running.
+        const FIRST: i64 = 62;
+        let ups = WRITTEN
+            .iter()
+            .filter(|m| m.version >= FIRST && m.migration_type.is_up_migration());
+        for migration in ups {
+            let sql = migration.sql.as_str();
+            let reason = sql
+                .lines()
+                .find_map(|line| line.strip_prefix("-- breaking: "));
+            assert!(
+                reason.is_some() || breaks(sql).is_empty(),
+                "{:04}_{}: {:?}. Expand first and contract in a later release, or write `-- breaking: ` and why",
+                migration.version,
+                migration.description,
+                breaks(sql)
+            );
+        }
+    }
+
+    #[test]
+    fn what_breaks_is_told_from_what_adds() {
+        for sql in [
+            "drop table t;",
+            "alter table t\n    drop column c;",
+            "alter table t rename to u;",
+            "alter table t alter column c type bigint;",
+            "alter table t alter column c set not null;",
+            "alter table t add column c text not null;",
+        ] {
+            assert_eq!(breaks(sql).len(), 1, "{sql}");
+        }
+        for sql in [
+            "create table t (id uuid not null, type text not null);",
+            "alter table t add column c text;",
+            "alter table t add column c bigint not null default 0;",
+            "create index t_c on t (c); -- drop table t",
+            "alter table t drop constraint t_c;",
+        ] {
+            assert_eq!(breaks(sql), Vec::<String>::new(), "{sql}");
+        }
+    }
 
     #[test]
     fn type_words_are_replaced_outside_of_quotes_and_comments_alone() {

@@ -143,20 +143,49 @@ pub async fn postgres_schema() -> Result<Option<(DatabaseUrl, String)>> {
     };
     let mut conn = PgConnection::connect(address.as_str()).await?;
     sweep(&mut conn).await?;
+    let schema = name();
+    conn.execute(AssertSqlSafe(format!("create schema {schema}")))
+        .await?;
+    conn.close().await?;
+    Ok(Some((url, schema)))
+}
+
+/// A PostgreSQL database of its own, for what works on a whole one. Nothing is in it yet.
+pub struct PostgresDatabase(String);
+
+impl PostgresDatabase {
+    /// Fails without a server: ask [`postgres_is_there`] first.
+    pub async fn new() -> Result<Self> {
+        let server = variable(VARIABLE).unwrap_or_default();
+        let mut url = url::Url::parse(&server).map_err(|e| crate::Error::Refused(e.to_string()))?;
+        let mut conn = PgConnection::connect(&server).await?;
+        sweep(&mut conn).await?;
+        let name = name();
+        conn.execute(AssertSqlSafe(format!("create database {name}")))
+            .await?;
+        conn.close().await?;
+        url.set_path(&name);
+        Ok(Self(url.into()))
+    }
+
+    /// As `DATABASE_URL` writes it.
+    pub fn url(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Which says when it may be swept away.
+fn name() -> String {
     let hour = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
         / 3600;
-    let schema = format!(
+    format!(
         "plinth_test_{hour}_{}_{}",
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
-    );
-    conn.execute(AssertSqlSafe(format!("create schema {schema}")))
-        .await?;
-    conn.close().await?;
-    Ok(Some((url, schema)))
+    )
 }
 
 /// Drops what test runs of earlier hours left behind, once a process.
@@ -170,22 +199,21 @@ async fn sweep(conn: &mut PgConnection) -> Result<()> {
         .unwrap_or_default()
         .as_secs()
         / 3600;
-    let old: Vec<(String,)> = sqlx::query_as(
-        "select nspname::text from pg_namespace where nspname like 'plinth\\_test\\_%'",
+    let old: Vec<(String, String)> = sqlx::query_as(
+        "select nspname::text, 'schema if exists ' || nspname || ' cascade' from pg_namespace where nspname like 'plinth\\_test\\_%'
+         union all
+         select datname::text, 'database if exists ' || datname || ' with (force)' from pg_database where datname like 'plinth\\_test\\_%'",
     )
     .fetch_all(&mut *conn)
     .await?;
-    for (name,) in old {
+    for (name, what) in old {
         let made = name
             .split('_')
             .nth(2)
             .and_then(|hour| hour.parse::<u64>().ok())
             .unwrap_or(0);
         if made + 2 <= hour {
-            conn.execute(AssertSqlSafe(format!(
-                "drop schema if exists {name} cascade"
-            )))
-            .await?;
+            conn.execute(AssertSqlSafe(format!("drop {what}"))).await?;
         }
     }
     let _ = SWEPT.set(());

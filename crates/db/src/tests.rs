@@ -71,6 +71,30 @@ both_engines! {
         assert!(db.migrations().await.unwrap().iter().all(|m| m.applied));
     }
 
+    async fn a_start_that_is_cut_off_leaves_all_of_the_history_or_none(db: Db) {
+        db.revert(100).await.unwrap();
+        let all = db.migrations().await.unwrap().len();
+        for n in 0..12u64 {
+            let _ = tokio::time::timeout(Duration::from_millis(n * n * 3), db.migrate()).await;
+            let applied = db.migrations().await.unwrap().into_iter().filter(|m| m.applied).count();
+            assert!(applied == 0 || applied == all, "{applied} of {all}");
+            if applied == 0 {
+                assert_eq!(check::schema(&db).await.unwrap(), Vec::<String>::new());
+            }
+        }
+        db.migrate().await.unwrap();
+        someone(&db).await;
+    }
+
+    async fn a_migration_that_fails_takes_those_before_it_along(db: Db) {
+        db.revert(100).await.unwrap();
+        raw(&db, "create table backups (name text)").await;
+        let refusal = db.migrate().await.unwrap_err().to_string();
+        assert!(refusal.contains("migration 62 failed and was taken back whole"), "{refusal}");
+        assert_eq!(check::schema(&db).await.unwrap(), ["backups.name text"]);
+        assert!(db.migrations().await.unwrap().iter().all(|m| !m.applied));
+    }
+
     async fn a_changed_migration_is_refused_with_what_to_do(db: Db) {
         raw(&db, "update _sqlx_migrations set checksum = checksum || checksum where version = 2").await;
         let refusal = db.migrate().await.unwrap_err().to_string();

@@ -162,6 +162,45 @@ impl Alone {
     }
 }
 
+impl Alone {
+    /// One transaction, without others beside it.
+    pub async fn whole(mut self) -> sqlx::Result<Whole> {
+        self.0.say("begin immediate").await?;
+        Ok(Whole(Some(self)))
+    }
+}
+
+/// A transaction that holds the writer from its beginning to its end; dropped, it is taken back.
+pub(crate) struct Whole(Option<Alone>);
+
+impl Whole {
+    pub fn conn(&mut self) -> sqlx::Result<&mut SqliteConnection> {
+        self.0
+            .as_mut()
+            .map(Alone::conn)
+            .ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        let mut alone = self.0.take().ok_or(sqlx::Error::WorkerCrashed)?;
+        let committed = alone.0.say("commit").await;
+        if committed.is_err() {
+            let _ = alone.0.say("rollback").await;
+        }
+        committed
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if let (Some(mut alone), Ok(runtime)) =
+            (self.0.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move { alone.0.say("rollback").await });
+        }
+    }
+}
+
 impl Work {
     pub fn conn(&mut self) -> sqlx::Result<&mut SqliteConnection> {
         self.batch

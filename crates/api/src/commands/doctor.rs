@@ -2,6 +2,7 @@ use super::{DONE, FAILED, warn};
 use crate::{
     app::Clock,
     auth::{jwks::Issuers, providers::Provider},
+    backup::{Place, take},
     billing::{
         checkout::{Unpriced, price_id},
         plans::Plans,
@@ -104,7 +105,29 @@ pub async fn run(checked: Checked) -> u8 {
             }
         ),
     }
+    match &config.backup.backup_url {
+        Some(_) => say("backups", within(backups(config)).await),
+        None => println!("– {:<12}not configured: set BACKUP_URL", "backups"),
+    }
     if failed { FAILED } else { DONE }
+}
+
+/// Whether one could be made now, and whether there are any.
+async fn backups(config: &crate::Config) -> Result<String, String> {
+    let Some(url) = &config.backup.backup_url else {
+        return Ok(String::new());
+    };
+    let look = async {
+        take::Source::open(&config.core).await?.close().await;
+        let place = Place::open(url, &config.backup)?;
+        place.test().await?;
+        place.list().await
+    };
+    let found = look.await.map_err(|e| crate::error::explain(&e))?;
+    Ok(match found.first() {
+        Some(newest) => format!("{} in {url}, the newest is {}", found.len(), newest.name),
+        None => format!("{url} can be written; there are none yet"),
+    })
 }
 
 async fn within(check: impl Future<Output = Result<String, String>>) -> Result<String, String> {

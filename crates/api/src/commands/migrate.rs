@@ -17,12 +17,8 @@ pub enum Step {
 }
 
 pub async fn run(config: Config, step: Step) -> anyhow::Result<()> {
-    let url = config
-        .core
-        .database_direct_url
-        .clone()
-        .unwrap_or(config.core.database_url.clone());
-    let db = Db::open(&url, &config.core.database_options()).await?;
+    let url = config.core.direct_url();
+    let db = Db::open(url, &config.core.database_options()).await?;
     match step {
         Step::Up => {
             db.migrate().await?;

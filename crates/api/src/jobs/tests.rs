@@ -323,7 +323,7 @@ both_engines! {
 
     async fn a_committed_job_is_heard_where_several_instances_can_be(engine: Engine) {
         let works = Works::new(engine).await;
-        let listener = db::jobs::Listener::open(&works.app.db).await.unwrap();
+        let listener = db::jobs::Listener::open(&works.app.db, works.app.config.core.direct_url()).await.unwrap();
         assert_eq!(listener.is_some(), engine == Engine::Postgres);
 
         if let Some(mut listener) = listener {

@@ -18,6 +18,7 @@ pub async fn measure(app: &App) {
     }
     metrics::gauge!("app_build_info", "version" => app.config.core.app_version.clone()).set(1);
     jobs(app).await;
+    crate::backup::measure(app).await;
     metrics::gauge!("llm_open_streams").set(app.streams.count() as f64);
     process();
 }
