@@ -13,7 +13,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::WebhookTarget;
-use crate::revenuecat::{self, RevenueCat};
+use crate::revenuecat::{self, Project, RevenueCat};
 use crate::stripe::{self, Stripe};
 
 /// Stripe waits about as long.
@@ -22,10 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where events go, which may become known after the world has started.
 pub type Target = Arc<Mutex<Option<WebhookTarget>>>;
 
-pub fn routes(target: Target, account: stripe::Account) -> Router {
+pub fn routes(target: Target, account: stripe::Account, project: Project) -> Router {
     let sender = Sender {
         target,
         account,
+        project,
         http: Arc::default(),
     };
     Router::new()
@@ -49,6 +50,7 @@ pub fn set(target: &Target, new: WebhookTarget) {
 struct Sender {
     target: Target,
     account: stripe::Account,
+    project: Project,
     /// Made for the first event: it reads the machine's certificates, which takes longer than to start
     /// everything else.
     http: Arc<OnceLock<reqwest::Client>>,
@@ -76,6 +78,7 @@ async fn revenuecat_event(State(sender): State<Sender>, Json(spec): Json<Revenue
         return nowhere();
     };
 
+    sender.project.know(&spec);
     let event = revenuecat::event(&spec, crate::now());
     let request = sender.post(&target, "/webhooks/revenuecat", event.to_string());
     deliver(request.bearer_auth(target.revenuecat_secret), event).await

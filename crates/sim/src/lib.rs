@@ -92,7 +92,11 @@ pub async fn start(options: Options) -> io::Result<World> {
 
     let router = Router::new()
         .merge(home::routes(http_addr, smtp_addr, target.clone()))
-        .merge(events::routes(target.clone(), stripe.clone()))
+        .merge(events::routes(
+            target.clone(),
+            stripe.clone(),
+            revenuecat.clone(),
+        ))
         .nest("/v1", llm::routes(llm.clone()))
         .merge(mailbox::routes(mailbox.clone()))
         .merge(oidc::routes(oidc.clone()))

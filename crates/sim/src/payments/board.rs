@@ -243,6 +243,7 @@ async fn act(
         },
         "refund" => Act::Refund,
         "expire" => Act::Expire,
+        "pause" => Act::Pause { days: 30 },
         "transfer" if !wanted.to.trim().is_empty() => Act::Transfer {
             to: wanted.to.trim().to_owned(),
         },

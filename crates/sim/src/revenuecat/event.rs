@@ -76,6 +76,12 @@ pub fn of_purchase(customer: &Customer, purchase: &Purchase, told: &Told<'_>) ->
         }
         "CANCELLATION" => event["cancel_reason"] = told.reason.into(),
         "EXPIRATION" => event["expiration_reason"] = told.reason.into(),
+        "PRODUCT_CHANGE" => {
+            event["new_product_id"] = json!(purchase.next.as_ref().map(|next| &next.product))
+        }
+        "SUBSCRIPTION_PAUSED" => {
+            event["auto_resume_at_ms"] = json!(purchase.resumes_at.map(|at| at * 1000))
+        }
         "BILLING_ISSUE" => {
             event["grace_period_expiration_at_ms"] = json!(purchase.grace_until.map(|at| at * 1000))
         }

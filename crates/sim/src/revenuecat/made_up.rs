@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::event::{DAY_S, Told, fresh_id, of_purchase, of_transfer, wrap};
+use super::project::Kept;
 use super::subscriber::{Customer, Purchase};
 use crate::dice::Dice;
 
@@ -18,6 +19,9 @@ pub const TYPES: &[&str] = &[
     "BILLING_ISSUE",
     "TRANSFER",
 ];
+
+/// Whom a purchase goes to where nobody is named.
+const SOMEBODY: &str = "2f6b2f0e-7d57-4b7a-8a3c-51c0d7a9e902";
 
 /// What an event says. Everything has a default; the product, the entitlement and the transaction
 /// stay the same for the same user, so events follow one another.
@@ -76,10 +80,7 @@ pub fn event(spec: &RevenueCat, now: i64) -> Value {
     let id = spec.id.clone().unwrap_or_else(fresh_id);
     wrap(match spec.kind.as_str() {
         "TRANSFER" => {
-            let to = spec
-                .to_user_id
-                .as_deref()
-                .unwrap_or("2f6b2f0e-7d57-4b7a-8a3c-51c0d7a9e902");
+            let to = spec.to_user_id.as_deref().unwrap_or(SOMEBODY);
             of_transfer(
                 std::slice::from_ref(&spec.user_id),
                 &[to.to_owned()],
@@ -94,17 +95,40 @@ pub fn event(spec: &RevenueCat, now: i64) -> Value {
 }
 
 fn purchase(spec: &RevenueCat, at: i64, id: String) -> Value {
+    let kind = spec.kind.as_str();
+    let is_paid =
+        matches!(kind, "TEST" | "INITIAL_PURCHASE" | "RENEWAL") && spec.period_type != "TRIAL";
+    let told = Told {
+        kind,
+        at,
+        id,
+        reason: &spec.reason,
+        price: if is_paid { 9.99 } else { 0.0 },
+    };
+    let mut event = of_purchase(&customer(spec, at), &bought(spec, at), &told);
+    if kind == "TEST" {
+        event["transaction"] = json!(null);
+    }
+    event
+}
+
+fn customer(spec: &RevenueCat, at: i64) -> Customer {
     let mut dice = Dice::of(&spec.user_id);
     let anonymous = format!("$RCAnonymousID:{:016x}{:016x}", dice.roll(), dice.roll());
-    let kind = spec.kind.as_str();
-    let default_expiry = if kind == "EXPIRATION" { 0 } else { 30 * DAY_S };
-    let expires_at = at + spec.expires_in_s.unwrap_or(default_expiry);
-    let customer = Customer {
+    Customer {
         ids: vec![anonymous, spec.user_id.clone()],
         first_seen: at,
         purchases: vec![],
-    };
-    let purchase = Purchase {
+    }
+}
+
+/// What the event is about, as it says.
+fn bought(spec: &RevenueCat, at: i64) -> Purchase {
+    let mut dice = Dice::of(&format!("{} buys", spec.user_id));
+    let kind = spec.kind.as_str();
+    let default_expiry = if kind == "EXPIRATION" { 0 } else { 30 * DAY_S };
+    let expires_at = at + spec.expires_in_s.unwrap_or(default_expiry);
+    Purchase {
         product: spec.product_id.clone(),
         entitlement: (kind != "TEST").then(|| spec.entitlement.clone()),
         store: spec.store.clone(),
@@ -125,20 +149,69 @@ fn purchase(spec: &RevenueCat, at: i64, id: String) -> Value {
         billing_issue_at: None,
         grace_until: Some(at + spec.grace_s.unwrap_or(16 * DAY_S)),
         refunded_at: None,
+        next: None,
+        resumes_at: None,
+        is_paused: false,
         has_ended: false,
-    };
-    let is_paid =
-        matches!(kind, "TEST" | "INITIAL_PURCHASE" | "RENEWAL") && spec.period_type != "TRIAL";
-    let told = Told {
-        kind,
-        at,
-        id,
-        reason: &spec.reason,
-        price: if is_paid { 9.99 } else { 0.0 },
-    };
-    let mut event = of_purchase(&customer, &purchase, &told);
-    if kind == "TEST" {
-        event["transaction"] = json!(null);
+        made_up_at: Some(at),
     }
-    event
+}
+
+/// How the event leaves the purchase; `None` where it changes none.
+fn left(spec: &RevenueCat, at: i64) -> Option<Purchase> {
+    let mut left = bought(spec, at);
+    let is_of = |reason: &str| (spec.reason == reason).then_some(at);
+    match spec.kind.as_str() {
+        "INITIAL_PURCHASE"
+        | "RENEWAL"
+        | "UNCANCELLATION"
+        | "SUBSCRIPTION_EXTENDED"
+        | "REFUND_REVERSED" => {}
+        "CANCELLATION" => {
+            left.unsubscribed_at = Some(at);
+            left.refunded_at = is_of("CUSTOMER_SUPPORT");
+        }
+        "BILLING_ISSUE" => left.billing_issue_at = Some(at),
+        "EXPIRATION" => {
+            left.unsubscribed_at = Some(at);
+            left.billing_issue_at = is_of("BILLING_ERROR");
+            left.refunded_at = is_of("CUSTOMER_SUPPORT");
+            left.has_ended = true;
+        }
+        _ => return None,
+    }
+    left.grace_until = left
+        .grace_until
+        .filter(|_| spec.kind.as_str() == "BILLING_ISSUE");
+    Some(left)
+}
+
+/// Makes what an event says so: whoever hears of it asks the API, which has to say the same. What is told
+/// late, of a time before what is known, changes nothing.
+pub fn know(kept: &mut Kept, spec: &RevenueCat, now: i64) {
+    let at = spec.happened_at.unwrap_or(now);
+    if spec.kind == "TRANSFER" {
+        let to = spec.to_user_id.as_deref().unwrap_or(SOMEBODY);
+        kept.hand_on(&spec.user_id, to, at);
+        return;
+    }
+    let Some(left) = left(spec, at) else { return };
+    let Customer { ids, .. } = customer(spec, at);
+    let owner = kept.customer_of(&ids, at);
+    let same = |known: &&mut Purchase| known.first_transaction == left.first_transaction;
+    match owner.purchases.iter_mut().find(same) {
+        Some(known) => {
+            let is_later = known.made_up_at <= Some(at);
+            // An end of the period before the one that is known.
+            let is_earlier = left.has_ended && left.expires_at < known.expires_at;
+            if is_later && !is_earlier {
+                let first_purchased_at = known.first_purchased_at;
+                *known = Purchase {
+                    first_purchased_at,
+                    ..left
+                };
+            }
+        }
+        None => owner.purchases.push(left),
+    }
 }

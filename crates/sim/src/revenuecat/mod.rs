@@ -2,11 +2,13 @@
 //! its webhook events: <https://www.revenuecat.com/docs/integrations/webhooks/event-types-and-fields>.
 
 mod event;
+mod life;
 mod made_up;
 mod project;
 mod routes;
 mod subscriber;
 
+pub use life::{Act, Bought};
 pub use made_up::{RevenueCat, TYPES, event};
-pub use project::{Act, Bought, Project};
+pub use project::Project;
 pub use routes::routes;

@@ -7,7 +7,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::project::{Act, Project};
+use super::life::Act;
+use super::project::Project;
 use crate::payments::faults::ApiFault;
 use crate::payments::outbox::Outbox;
 

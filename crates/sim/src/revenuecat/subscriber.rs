@@ -34,8 +34,22 @@ pub struct Purchase {
     pub billing_issue_at: Option<i64>,
     pub grace_until: Option<i64>,
     pub refunded_at: Option<i64>,
+    /// What it changes to.
+    pub next: Option<Next>,
+    /// It pauses from the end of the period until then.
+    pub resumes_at: Option<i64>,
+    pub is_paused: bool,
     /// It was told that it ended.
     pub has_ended: bool,
+    /// When somebody told of it that it is so, since when time does nothing to it.
+    pub made_up_at: Option<i64>,
+}
+
+/// Another product, and what that opens.
+#[derive(Debug, Clone)]
+pub struct Next {
+    pub product: String,
+    pub entitlement: Option<String>,
 }
 
 impl Purchase {
@@ -50,12 +64,12 @@ impl Purchase {
 
     fn show(&self) -> Value {
         json!({
-            "auto_resume_date": null,
+            "auto_resume_date": self.resumes_at.map(date),
             "billing_issues_detected_at": self.billing_issue_at.map(date),
             "display_name": self.product,
             "expires_date": self.expires_at.map(date),
             "grace_period_expires_date": self.grace_until.map(date),
-            "is_sandbox": self.environment == "SANDBOX",
+            "is_sandbox": self.environment != "PRODUCTION",
             "original_purchase_date": date(self.first_purchased_at),
             "ownership_type": "PURCHASED",
             "period_type": self.period_type.to_lowercase(),
@@ -72,7 +86,7 @@ impl Purchase {
         json!({
             "display_name": self.product,
             "id": self.first_transaction,
-            "is_sandbox": self.environment == "SANDBOX",
+            "is_sandbox": self.environment != "PRODUCTION",
             "price": {"amount": 99, "currency": "USD"},
             "purchase_date": date(self.purchased_at),
             "store": self.store.to_lowercase(),

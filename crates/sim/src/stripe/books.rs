@@ -9,9 +9,9 @@ use super::call::Call;
 use super::event::{Cause, Event};
 use super::refusal::{Refusal, Result};
 use super::state::{
-    Card, Coupon, Customer, Endpoint, Invoice, InvoicePayment, Payment, PortalConfiguration,
-    PortalSession, Price, Product, PromotionCode, Refund, Session, Show, Subscription, TestClock,
-    Thing,
+    Card, Coupon, Customer, Dispute, Endpoint, Invoice, InvoicePayment, Payment,
+    PortalConfiguration, PortalSession, Price, Product, PromotionCode, Refund, Session, Show,
+    Subscription, TestClock, Thing,
 };
 use super::version::Version;
 use crate::payments::outbox::{Outbox, Provider, Seal};
@@ -65,6 +65,7 @@ pub struct Books {
     pub cards: Table<Card>,
     pub coupons: Table<Coupon>,
     pub customers: Table<Customer>,
+    pub disputes: Table<Dispute>,
     pub endpoints: Table<Endpoint>,
     pub events: Table<Event>,
     pub invoice_payments: Table<InvoicePayment>,
@@ -109,6 +110,7 @@ impl Books {
             cards: Table::default(),
             coupons: Table::default(),
             customers: Table::default(),
+            disputes: Table::default(),
             endpoints: Table::default(),
             events: Table::default(),
             invoice_payments: Table::default(),

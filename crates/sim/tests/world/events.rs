@@ -95,6 +95,55 @@ async fn a_revenuecat_event_carries_the_secret() {
     assert_eq!(shown["sent"]["event"]["expiration_reason"], "BILLING_ERROR");
 }
 
+/// Whether it is open by the API's account, who holds it, and whether it will renew.
+async fn held(world: &World, id: &str) -> Option<(String, bool)> {
+    let url = format!("{}/v1/subscribers/{id}", world.revenuecat_url());
+    let answer = http().get(url).bearer_auth("sk_any").send().await.unwrap();
+    let shown: Value = answer.json().await.unwrap();
+    let product = &shown["subscriber"]["subscriptions"]["com.example.pro.monthly"];
+    let ends = product["expires_date"].as_str()?.to_owned();
+    Some((ends, product["unsubscribe_detected_at"].is_null()))
+}
+
+#[tokio::test]
+async fn what_a_made_up_event_says_is_what_the_api_says_from_then_on() {
+    let (world, _received) = with_backend().await;
+    let tell = async |kind: &str, at: i64, more: Value| {
+        let mut body = json!({"type": kind, "user_id": "u1", "happened_at": at});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        assert_eq!(send(&world, "revenuecat/events", body).await.0, 200);
+    };
+    let now = unix_now();
+    let day = 24 * 60 * 60;
+
+    tell("INITIAL_PURCHASE", now - 40 * day, json!({})).await;
+    tell("RENEWAL", now - 10 * day, json!({})).await;
+    let renewed = held(&world, "u1").await.unwrap();
+    // Told late, of the period before.
+    tell("EXPIRATION", now - 10 * day, json!({})).await;
+    tell("CANCELLATION", now - 20 * day, json!({})).await;
+    assert_eq!(held(&world, "u1").await.unwrap(), renewed);
+    assert!(renewed.1);
+    tell("CANCELLATION", now - day, json!({"expires_in_s": 21 * day})).await;
+    assert_eq!(
+        held(&world, "u1").await.unwrap(),
+        (renewed.0.clone(), false)
+    );
+
+    tell("TRANSFER", now, json!({"to_user_id": "u2"})).await;
+    assert_eq!(held(&world, "u1").await, None);
+    assert_eq!(held(&world, "u2").await.unwrap(), (renewed.0, false));
+    tell("TEST", now, json!({"user_id": "u3"})).await;
+    assert_eq!(held(&world, "u3").await, None);
+}
+
+fn unix_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
+}
+
 #[tokio::test]
 async fn a_sender_says_why_it_cannot_send() {
     let nowhere = world().await;

@@ -291,3 +291,58 @@ async fn its_api_fails_when_it_is_told_to() {
 
     assert_eq!((limited, &said["code"], after), (429, &json!(7638), 201));
 }
+
+#[tokio::test]
+async fn another_product_takes_the_place_of_the_first_in_one_subscription() {
+    let world = world().await;
+    world.revenuecat().act("u1", bought()).unwrap();
+    world.stripe().advance(DAY * 10);
+    let standard = Act::ChangeProduct {
+        product: "com.example.standard.monthly".to_owned(),
+        entitlement: Some("standard_access".to_owned()),
+        later: false,
+    };
+    world.revenuecat().act("u1", standard).unwrap();
+    world.stripe().advance(DAY * 31);
+
+    let told = told(&world);
+
+    assert_eq!(
+        types(&told),
+        ["INITIAL_PURCHASE", "PRODUCT_CHANGE", "RENEWAL", "RENEWAL"]
+    );
+    assert_eq!(told[1]["new_product_id"], "com.example.standard.monthly");
+    assert_eq!(told[2]["product_id"], "com.example.standard.monthly");
+    let first = |event: &Value| event["original_transaction_id"].clone();
+    assert!(told.iter().all(|event| first(event) == first(&told[0])));
+    let (_, shown) = subscriber(&world, "u1").await;
+    let ends =
+        |product: &str| shown["subscriber"]["subscriptions"][product]["expires_date"].clone();
+    assert_eq!(ends("com.example.pro.monthly"), "2026-11-30T09:30:00Z");
+    assert_eq!(ends("com.example.standard.monthly"), "2027-01-29T09:30:00Z");
+}
+
+#[tokio::test]
+async fn a_pause_begins_with_the_next_period_and_ends_by_itself() {
+    let world = world().await;
+    world.revenuecat().act("u1", bought()).unwrap();
+    world
+        .revenuecat()
+        .act("u1", Act::Pause { days: 10 })
+        .unwrap();
+    let (_, pausing) = subscriber(&world, "u1").await;
+    world.stripe().advance(DAY * 31);
+    let paused = told(&world);
+    world.stripe().advance(DAY * 10);
+
+    let resumed = told(&world);
+
+    let product = &pausing["subscriber"]["subscriptions"]["com.example.pro.monthly"];
+    assert_eq!(product["auto_resume_date"], "2026-12-30T09:30:00Z");
+    assert_eq!(
+        types(&paused),
+        ["INITIAL_PURCHASE", "SUBSCRIPTION_PAUSED", "EXPIRATION"]
+    );
+    assert_eq!(paused[2]["expiration_reason"], "SUBSCRIPTION_PAUSED");
+    assert_eq!(types(&resumed), ["RENEWAL"]);
+}

@@ -54,7 +54,7 @@ pub fn pay(books: &mut Books, call: &Call) -> Result<Value> {
     }
     let at = books.now_of(&invoice.customer.clone());
     match billing::collect(books, call.id(), at, Presence::There) {
-        Outcome::Paid => retrieve(books, call),
+        Outcome::Paid | Outcome::Processing => retrieve(books, call),
         Outcome::Declined(refusal) => Err(refusal),
         Outcome::Asks => {
             let message = "This payment requires additional user action before it can be completed successfully.";

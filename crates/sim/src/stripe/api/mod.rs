@@ -4,6 +4,7 @@ mod catalog;
 mod checkout;
 mod clocks;
 mod customers;
+mod disputes;
 mod endpoints;
 mod events;
 mod invoices;
@@ -99,6 +100,12 @@ pub fn routes(account: Account) -> Router {
             get(payments::refunds).merge(post(payments::refund)),
         )
         .route("/v1/refunds/{id}", get(payments::retrieve_refund))
+        .route("/v1/disputes", get(disputes::list))
+        .route(
+            "/v1/disputes/{id}",
+            get(disputes::retrieve).merge(post(disputes::update)),
+        )
+        .route("/v1/disputes/{id}/close", post(disputes::close))
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::retrieve))
         .route(

@@ -1,15 +1,13 @@
 //! Invoices: made, finalized, paid or not.
 
-use super::DAY_S;
+use super::{DAY_S, payment};
 use crate::dice::fresh;
 use crate::stripe::books::{AfterRetries, Books};
 use crate::stripe::refusal::Refusal;
 use crate::stripe::state::invoice::Line;
 use crate::stripe::state::payment::PaymentStatus;
 use crate::stripe::state::subscription::{Item, Status};
-use crate::stripe::state::{
-    Card, Charge, Customer, Invoice, InvoicePayment, Payment, Subscription,
-};
+use crate::stripe::state::{Card, Customer, Invoice, InvoicePayment, Payment, Subscription};
 
 /// From a renewal to its invoice's finalization.
 pub const DRAFT_S: i64 = 60 * 60;
@@ -27,6 +25,8 @@ pub enum Presence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Paid,
+    /// The bank answers in days.
+    Processing,
     /// The bank wants to hear it from the customer.
     Asks,
     Declined(Refusal),
@@ -160,6 +160,8 @@ pub fn finalize(books: &mut Books, invoice: &str, at: i64) {
         metadata: Default::default(),
         refunded_minor: 0,
         succeeded_at: None,
+        settles_at: None,
+        is_disputed: false,
     });
     let url = format!("{}/pay/invoice/{}", books.origin, invoice.id);
     if let Some(payment) = &payment {
@@ -222,32 +224,12 @@ pub fn collect(books: &mut Books, invoice: &str, at: i64, presence: Presence) ->
             "This customer has no attached payment source or default payment method.",
         )),
     };
-    let charge = fresh("ch", 24);
-    match answer {
-        Ok(true) => {
-            let payment =
-                books.change::<Payment>(&payment, "payment_intent.succeeded", at, |payment| {
-                    payment.status = PaymentStatus::Succeeded;
-                    payment.succeeded_at = Some(at);
-                    payment.card = card;
-                    payment.charge = Some(charge.clone());
-                    payment.declined = None;
-                });
-            if let Some(payment) = payment {
-                books.tell(
-                    "charge.succeeded",
-                    at,
-                    Charge {
-                        id: charge.clone(),
-                        payment,
-                    },
-                );
-            }
-            books.edit::<Invoice>(&invoice.id, |invoice| invoice.charge = Some(charge));
-            paid(books, &invoice, at);
-            Outcome::Paid
-        }
-        Ok(false) => {
+    match (answer, card) {
+        (Ok(true), Some(card)) => match payment::charge(books, &payment, card, at) {
+            PaymentStatus::Processing => Outcome::Processing,
+            _ => Outcome::Paid,
+        },
+        (Ok(_), card) => {
             books.change::<Payment>(&payment, "payment_intent.requires_action", at, |payment| {
                 payment.status = PaymentStatus::NeedsConfirmation;
                 payment.card = card;
@@ -255,32 +237,15 @@ pub fn collect(books: &mut Books, invoice: &str, at: i64, presence: Presence) ->
             failed(books, &invoice, at, "invoice.payment_action_required");
             Outcome::Asks
         }
-        Err(refusal) => {
-            let payment =
-                books.change::<Payment>(&payment, "payment_intent.payment_failed", at, |payment| {
-                    payment.status = PaymentStatus::NeedsCard;
-                    payment.card = card;
-                    payment.charge = Some(charge.clone());
-                    payment.declined = Some(refusal.clone());
-                });
-            if let Some(payment) = payment {
-                books.tell(
-                    "charge.failed",
-                    at,
-                    Charge {
-                        id: charge.clone(),
-                        payment,
-                    },
-                );
-            }
-            books.edit::<Invoice>(&invoice.id, |invoice| invoice.charge = Some(charge));
-            failed(books, &invoice, at, "");
+        (Err(refusal), card) => {
+            payment::decline(books, &payment, card, refusal.clone(), at);
             Outcome::Declined(refusal)
         }
     }
 }
 
-fn paid(books: &mut Books, invoice: &Invoice, at: i64) {
+/// What becomes of an invoice whose charge went well.
+pub fn paid(books: &mut Books, invoice: &Invoice, at: i64) {
     let paid = books.edit::<Invoice>(&invoice.id, |invoice| {
         invoice.status = "paid";
         invoice.paid_at = Some(at);
@@ -322,7 +287,7 @@ fn paid(books: &mut Books, invoice: &Invoice, at: i64) {
 }
 
 /// `action` is told of besides when the bank asks.
-fn failed(books: &mut Books, invoice: &Invoice, at: i64, action: &str) {
+pub fn failed(books: &mut Books, invoice: &Invoice, at: i64, action: &str) {
     let first = invoice.billing_reason == "subscription_create";
     let failed = books.edit::<Invoice>(&invoice.id, |invoice| {
         let retry = RETRIES_S.get(invoice.attempts as usize).filter(|_| !first);

@@ -1,6 +1,7 @@
 //! What the pay page does.
 
 use super::billing::Presence;
+use super::payment;
 use super::start::{self, Wanted};
 use crate::dice::fresh;
 use crate::stripe::books::Books;
@@ -9,7 +10,9 @@ use crate::stripe::state::payment::PaymentStatus;
 use crate::stripe::state::promotion::Discount;
 use crate::stripe::state::session::Asked;
 use crate::stripe::state::subscription::Item;
-use crate::stripe::state::{Card, Charge, Customer, Payment, PromotionCode, Session, Subscription};
+use crate::stripe::state::{
+    Card, Customer, Invoice, Payment, PromotionCode, Session, Subscription,
+};
 
 pub use super::DAY_S;
 
@@ -114,12 +117,20 @@ pub fn pay(books: &mut Books, id: &str, paying: &Paying<'_>) -> Result<Option<Se
     {
         books.edit::<PromotionCode>(code, |code| code.times_redeemed += 1);
     }
+    let of_invoice = invoice.as_deref().and_then(|id| {
+        let invoice = books.get::<Invoice>(id)?;
+        invoice.payment.clone()
+    });
+    let waits = payment.clone().or(of_invoice).is_some_and(|payment| {
+        let payment = books.get::<Payment>(&payment);
+        payment.is_some_and(|payment| payment.status == PaymentStatus::Processing)
+    });
     let done = books.edit::<Session>(id, |session| {
         session.status = "complete";
-        session.payment_status = if charged {
-            "paid"
-        } else {
-            "no_payment_required"
+        session.payment_status = match (charged, waits) {
+            (false, _) => "no_payment_required",
+            (true, true) => "unpaid",
+            (true, false) => "paid",
         };
         session.customer = Some(customer);
         session.name = Some(asked.name.clone()).filter(|name| !name.is_empty());
@@ -221,27 +232,23 @@ fn pay_once(
             .and_then(|customer| customer.email.clone()),
         amount_minor,
         currency: session.currency().to_owned(),
-        status: PaymentStatus::Succeeded,
+        status: PaymentStatus::NeedsCard,
         invoice: None,
-        card: card.and_then(|card| books.get::<Card>(&card).cloned()),
-        charge: Some(fresh("ch", 24)),
+        card: None,
+        charge: None,
         declined: None,
         description: session.onward.description.clone(),
         metadata: session.onward.metadata.clone(),
         refunded_minor: 0,
-        succeeded_at: Some(at),
+        succeeded_at: None,
+        settles_at: None,
+        is_disputed: false,
     };
     let id = payment.id.clone();
-    books.add(payment.clone(), "payment_intent.succeeded", at);
-    if let Some(charge) = payment.charge.clone() {
-        books.tell(
-            "charge.succeeded",
-            at,
-            Charge {
-                id: charge,
-                payment,
-            },
-        );
+    books.payments.put(payment);
+    let card = card.and_then(|card| books.get::<Card>(&card).cloned());
+    if let Some(card) = card {
+        payment::charge(books, &id, card, at);
     }
     id
 }

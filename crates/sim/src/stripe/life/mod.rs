@@ -4,7 +4,9 @@
 pub mod billing;
 pub mod change;
 pub mod checkout;
+pub mod dispute;
 pub mod end;
+pub mod payment;
 pub mod start;
 pub mod time;
 

@@ -2,10 +2,11 @@
 //! that expire. Each happens at its own moment, however late anyone looks.
 
 use super::billing::{self, DRAFT_S, Presence};
-use super::{DAY_S, end};
+use super::{DAY_S, end, payment};
 use crate::stripe::books::Books;
+use crate::stripe::state::payment::PaymentStatus;
 use crate::stripe::state::subscription::Status;
-use crate::stripe::state::{Invoice, Session, Subscription};
+use crate::stripe::state::{Invoice, Payment, Session, Subscription};
 
 /// So long the first invoice of a subscription may remain unpaid.
 const INCOMPLETE_S: i64 = 23 * 60 * 60;
@@ -23,6 +24,7 @@ enum Due {
     Finalizes(String),
     IsTriedAgain(String),
     Expires(String),
+    Settles(String),
 }
 
 /// Everything that is due, in the order in which it became due.
@@ -35,7 +37,8 @@ pub fn catch_up(books: &mut Books) {
 }
 
 fn next(books: &Books) -> Option<(i64, Due)> {
-    let own = books.subscriptions.iter().filter(|own| !own.is_made_up);
+    let own = books.subscriptions.iter();
+    let own = own.filter(|own| !own.is_made_up && !waits_for_bank(books, own));
     let subscriptions = own.flat_map(|subscription| {
         let now = books.now_of(&subscription.customer);
         of_subscription(subscription)
@@ -51,10 +54,29 @@ fn next(books: &Books) -> Option<(i64, Due)> {
         .iter()
         .filter(|session| session.status == "open" && session.expires_at <= books.now);
     let sessions = sessions.map(|session| (session.expires_at, Due::Expires(session.id.clone())));
+    let payments = books.payments.iter().filter_map(|payment| {
+        let now = payment
+            .customer
+            .as_deref()
+            .map_or(books.now, |id| books.now_of(id));
+        let at = payment.settles_at.filter(|at| *at <= now)?;
+        Some((at, Due::Settles(payment.id.clone())))
+    });
     subscriptions
         .chain(invoices)
         .chain(sessions)
+        .chain(payments)
         .min_by_key(|(at, _)| *at)
+}
+
+/// Whether the first payment of it is on its way.
+fn waits_for_bank(books: &Books, subscription: &Subscription) -> bool {
+    let invoice = subscription.latest_invoice.as_deref();
+    let invoice = invoice.and_then(|id| books.get::<Invoice>(id));
+    let payment = invoice.and_then(|invoice| invoice.payment.as_deref());
+    let payment = payment.and_then(|id| books.get::<Payment>(id));
+    subscription.status == Status::Incomplete
+        && payment.is_some_and(|payment| payment.status == PaymentStatus::Processing)
 }
 
 fn of_subscription(subscription: &Subscription) -> Vec<(i64, Due)> {
@@ -123,6 +145,7 @@ fn happen(books: &mut Books, due: Due, at: i64) {
         Due::IsTriedAgain(id) => {
             billing::collect(books, &id, at, Presence::Away);
         }
+        Due::Settles(id) => payment::settle(books, &id, at),
         Due::Expires(id) => {
             books.change::<Session>(&id, "checkout.session.expired", at, |session| {
                 session.status = "expired"

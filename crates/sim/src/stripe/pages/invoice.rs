@@ -40,6 +40,11 @@ async fn pay(State(account): State<Account>, Path(id): Path<String>) -> Response
         match billing::collect(books, &id, at, Presence::Confirmed) {
             Outcome::Paid => shown(books, &id, Some(("right", "Paid. Thank you."))),
             Outcome::Declined(refusal) => shown(books, &id, Some(("wrong", &refusal.message))),
+            Outcome::Processing => shown(
+                books,
+                &id,
+                Some(("right", "Your bank sends the money within days.")),
+            ),
             Outcome::Asks => shown(books, &id, Some(("heed", "Your bank has not answered."))),
         }
     })

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Show, thing};
+use super::{Show, take, thing};
 use crate::stripe::refusal::Refusal;
 use crate::stripe::version::Version;
 
@@ -33,6 +33,10 @@ pub enum Behaviour {
     AsksOnce,
     /// Its bank asks every time.
     AsksAlways,
+    /// A bank account, of which it is known days later whether it had the money.
+    Settles(bool),
+    /// Pays, and its owner asks for the money back; the dispute's first status.
+    Disputes(&'static str),
 }
 
 /// Number, the SDKs' token for it, brand, behaviour.
@@ -87,7 +91,34 @@ pub const NUMBERS: &[(&str, &str, &str, Behaviour)] = &[
         "visa",
         Behaviour::AsksAlways,
     ),
+    (
+        "4000000000000259",
+        "pm_card_createDispute",
+        "visa",
+        Behaviour::Disputes("needs_response"),
+    ),
+    (
+        "4000000000001976",
+        "pm_card_createDisputeInquiry",
+        "visa",
+        Behaviour::Disputes("warning_needs_response"),
+    ),
+    (
+        "000123456789",
+        "pm_usBankAccount_success",
+        BANK_ACCOUNT,
+        Behaviour::Settles(true),
+    ),
+    (
+        "000111111116",
+        "pm_usBankAccount_noAccount",
+        BANK_ACCOUNT,
+        Behaviour::Settles(false),
+    ),
 ];
+
+/// In place of a brand.
+const BANK_ACCOUNT: &str = "us_bank_account";
 
 impl Card {
     /// Of this number, or of this token.
@@ -124,7 +155,7 @@ impl Card {
     /// What the bank says to a charge; `Ok(false)` asks the customer first.
     pub fn charge(&self, customer_is_there: bool, confirmed: bool) -> Result<bool, Refusal> {
         match self.behaviour {
-            Behaviour::Pays => Ok(true),
+            Behaviour::Pays | Behaviour::Settles(_) | Behaviour::Disputes(_) => Ok(true),
             Behaviour::Declines(code) => Err(declined(code)),
             Behaviour::DeclinesLater => Err(declined("generic_decline")),
             Behaviour::AsksOnce => Ok(confirmed || !customer_is_there),
@@ -144,6 +175,7 @@ impl Card {
         match self.brand {
             "mastercard" => "Mastercard",
             "amex" => "American Express",
+            BANK_ACCOUNT => "Bank account",
             _ => "Visa",
         }
     }
@@ -185,7 +217,7 @@ fn is_number(text: &str) -> bool {
 
 impl Show for Card {
     fn show(&self, _: &Version) -> Value {
-        json!({
+        let mut shown = json!({
             "id": self.id,
             "object": "payment_method",
             "allow_redisplay": "always",
@@ -217,7 +249,23 @@ impl Show for Card {
             "livemode": false,
             "metadata": {},
             "type": "card",
-        })
+        });
+        if self.brand == BANK_ACCOUNT {
+            take(&mut shown, &["card"]);
+            shown["type"] = BANK_ACCOUNT.into();
+            shown[BANK_ACCOUNT] = json!({
+                "account_holder_type": "individual",
+                "account_type": "checking",
+                "bank_name": "STRIPE TEST BANK",
+                "financial_connections_account": null,
+                "fingerprint": crate::dice::Dice::of(&self.last4).letters(16),
+                "last4": self.last4,
+                "networks": {"preferred": "ach", "supported": ["ach"]},
+                "routing_number": "110000000",
+                "status_details": {},
+            });
+        }
+        shown
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod card;
 pub mod catalog;
 pub mod customer;
+pub mod dispute;
 pub mod endpoint;
 pub mod invoice;
 pub mod payment;
@@ -20,6 +21,7 @@ use super::version::Version;
 pub use card::Card;
 pub use catalog::{Price, Product};
 pub use customer::Customer;
+pub use dispute::Dispute;
 pub use endpoint::Endpoint;
 pub use invoice::Invoice;
 pub use payment::{Charge, InvoicePayment, Payment, Refund};

@@ -26,12 +26,16 @@ pub struct Payment {
     pub metadata: Metadata,
     pub refunded_minor: i64,
     pub succeeded_at: Option<i64>,
+    /// When its bank will have answered.
+    pub settles_at: Option<i64>,
+    pub is_disputed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentStatus {
     NeedsCard,
     NeedsConfirmation,
+    Processing,
     Succeeded,
 }
 
@@ -43,6 +47,7 @@ impl Show for Payment {
         let status = match self.status {
             PaymentStatus::NeedsCard => "requires_payment_method",
             PaymentStatus::NeedsConfirmation => "requires_action",
+            PaymentStatus::Processing => "processing",
             PaymentStatus::Succeeded => "succeeded",
         };
         let error = self
@@ -134,7 +139,7 @@ impl Show for Charge {
             "currency": payment.currency,
             "customer": payment.customer,
             "description": payment.description,
-            "disputed": false,
+            "disputed": payment.is_disputed,
             "failure_balance_transaction": null,
             "failure_code": declined.and_then(|refusal| refusal.code),
             "failure_message": declined.map(|refusal| &refusal.message),
