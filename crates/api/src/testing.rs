@@ -172,21 +172,22 @@ impl Test {
                 return delivered;
             }
             for (letter, headers) in letters {
-                let path = letter
-                    .url
-                    .trim_start_matches(&self.app.public_url())
-                    .to_owned();
-                let mut post = request(Method::POST, "", &path);
-                for (name, value) in headers {
-                    post = post.header(name, value);
-                }
-                let answer = self
-                    .send(post.body(Body::from(letter.body.clone())).unwrap())
-                    .await;
-                self.world.answered(letter, answer.status.as_u16());
+                self.hand_over(letter, headers).await;
                 delivered += 1;
             }
         }
+    }
+
+    /// Takes one event as its provider sends it, and tells the provider how that went.
+    pub async fn hand_over(&self, letter: sim::Letter, headers: Vec<(&'static str, String)>) {
+        let path = letter.url.trim_start_matches(&self.app.public_url());
+        let mut post = request(Method::POST, "", path);
+        for (name, value) in headers {
+            post = post.header(name, value);
+        }
+        let post = post.body(Body::from(letter.body.clone())).unwrap();
+        let answer = self.send(post).await;
+        self.world.answered(letter, answer.status.as_u16());
     }
 
     /// Turns the clock on.

@@ -37,6 +37,7 @@ row! {
         pub kind: Option<String>,
         /// When it was first taken out.
         pub started_at: Option<Timestamp>,
+        /// What was charged last: an invoice of Stripe's, a payment in a store.
         pub latest_invoice: Option<String>,
         /// What becomes of invoices while collection is paused.
         pub paused: Option<String>,
@@ -177,6 +178,12 @@ sql! {
          select provider, mode, external_id, customer, store, $now
          from billing_subscriptions where user_id = $user and will_renew
          on conflict (provider, mode, external_id) do nothing"
+    }
+
+    /// Forgets a subscription that turned out to be another one.
+    pub fn forget_subscription(tx: &mut Tx, provider: &str, mode: &str, external_id: &str) {
+        "delete from billing_subscriptions
+         where provider = $provider and mode = $mode and external_id = $external_id"
     }
 
     /// What is asked for and not done, oldest first.

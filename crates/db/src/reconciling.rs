@@ -28,6 +28,13 @@ sql! {
          order by user_id limit $limit"
     }
 
+    /// Users of whom something of this source ends then, later or never, by id, after `after`.
+    pub fn users_of_source(db: &Db, source: &str, since: Timestamp, after: Uuid, limit: i64) -> Vec<(Uuid,)> {
+        "select distinct user_id from entitlement_grants
+         where source = $source and (ends_at is null or ends_at >= $since) and user_id > $after
+         order by user_id limit $limit"
+    }
+
     /// What a provider was not told yet, oldest first.
     pub fn cancellations(db: &Db, provider: &str, mode: &str, limit: i64) -> Vec<Cancellation> {
         "select {columns} from billing_cancellations

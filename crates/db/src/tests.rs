@@ -211,7 +211,7 @@ both_engines! {
         assert_eq!(claim(&db, "w1").await, vec![]);
     }
 
-    async fn many_workers_never_hold_two_jobs_of_one_subject(db: Db) {
+    async fn inv_16_many_workers_never_hold_two_jobs_of_one_subject(db: Db) {
         for n in 0..30 { enqueue(&db, Some(["a", "b"][n as usize % 2]), n).await; }
         let holding = std::sync::Arc::new(tokio::sync::Mutex::new(std::collections::HashSet::new()));
         let workers: Vec<_> = (0..6).map(|n| { let (db, holding) = (db.clone(), holding.clone()); tokio::spawn(async move {

@@ -1,7 +1,9 @@
 //! Selling on the web: a page of Stripe's to pay on. A client says what it wants to buy; what that costs,
 //! who pays, and where the browser comes back to is decided here.
 use super::{
+    begun::Request,
     customers, manage_url,
+    offers::{self, Named, price_id, promotion},
     plans::{Offer, Plan},
     portal, reread,
     stripe_api::{Failure, Stripe},
@@ -13,25 +15,18 @@ use crate::{
     http::is_loopback,
     idempotency,
 };
-use anyhow::Context;
 use axum::{
     extract::State,
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use db::{Timestamp, checkouts::Checkout};
+use db::checkouts::Checkout;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use std::time::Duration;
 use url::Url;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
-
-/// A page that is open for less is not given to anyone any more.
-const STILL_OPEN: Duration = Duration::from_secs(10 * 60);
-const MAX_QUANTITY: u32 = 1_000;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -41,7 +36,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// What somebody wants to buy.
 #[derive(Deserialize, Serialize, ToSchema)]
-struct NewCheckout {
+pub struct NewCheckout {
     /// The name of a plan.
     #[serde(default)]
     plan: Option<String>,
@@ -96,7 +91,7 @@ async fn begin(
     Json(new): Json<NewCheckout>,
 ) -> Result<Response> {
     let api = stripe_of(&app)?;
-    let (plan, offer) = new.offer(&app)?;
+    let Named { plan, offer, .. } = new.named(&app)?;
     let back = new.back(&app)?;
     let request = Request::of(&app, &auth, &new, idempotency::chosen_key(&headers)?).await?;
     if let Some(known) = request.known(&app).await? {
@@ -123,24 +118,9 @@ async fn begin(
 }
 
 impl NewCheckout {
-    /// What is sold under the name, and nothing else.
-    fn offer<'a>(&self, app: &'a App) -> Result<(&'a Plan, &'a Offer)> {
-        let (field, name) = match (&self.plan, &self.price) {
-            (Some(plan), None) => ("plan", plan),
-            (None, Some(price)) => ("price", price),
-            _ => {
-                return Err(Error::invalid(
-                    "plan",
-                    "or a price has to be named, not both",
-                ));
-            }
-        };
-        if !(1..=MAX_QUANTITY).contains(&self.quantity.unwrap_or(1)) {
-            return Err(Error::invalid("quantity", "has to be 1 to 1,000"));
-        }
-        app.plans
-            .offer(name)
-            .ok_or_else(|| Error::invalid(field, "is not sold here"))
+    fn named<'a>(&self, app: &'a App) -> Result<Named<'a>> {
+        let (plan, price) = (self.plan.as_deref(), self.price.as_deref());
+        offers::named(app, plan, price, self.quantity)?.ok_or_else(offers::one_of_both)
     }
 
     /// Where the browser comes back to, paid and not.
@@ -231,49 +211,6 @@ pub fn ours(app: &App, field: &'static str, asked: &str) -> Result<String> {
     Ok(url.into())
 }
 
-/// Why a price has no id.
-pub enum Unpriced {
-    /// Nobody made it.
-    Missing,
-    Failed(Failure),
-}
-
-impl From<Unpriced> for Error {
-    fn from(unpriced: Unpriced) -> Self {
-        match unpriced {
-            Unpriced::Missing => Self::BillingRefused,
-            Unpriced::Failed(failure) => failure.into(),
-        }
-    }
-}
-
-/// Stripe's id of a price: configured, or found by its lookup key.
-pub async fn price_id(api: &Stripe, offer: &Offer) -> Result<String, Unpriced> {
-    if let Some(id) = &offer.id {
-        return Ok(id.clone());
-    }
-    let query = [("lookup_keys[]", offer.lookup.as_str()), ("active", "true")];
-    let prices = api.get("/v1/prices", &query).await;
-    let prices = prices.map_err(Unpriced::Failed)?;
-    let id = prices["data"][0]["id"].as_str();
-    id.map(ToOwned::to_owned).ok_or_else(|| {
-        tracing::error!(
-            lookup = offer.lookup,
-            "Stripe has no price of this lookup key; `plinth billing setup-stripe` makes it"
-        );
-        Unpriced::Missing
-    })
-}
-
-/// Stripe's id of a promotion code that holds.
-async fn promotion(api: &Stripe, code: &str) -> Result<String> {
-    let query = [("code", code), ("active", "true"), ("limit", "1")];
-    let codes = api.get("/v1/promotion_codes", &query).await?;
-    let id = codes["data"][0]["id"].as_str();
-    id.map(ToOwned::to_owned)
-        .ok_or_else(|| Error::invalid("promotion_code", "is unknown or does not hold any more"))
-}
-
 /// Refuses who would be charged twice.
 async fn refuse_second(app: &App, api: &Stripe, user: Uuid) -> Result<()> {
     let now = app.now();
@@ -334,108 +271,6 @@ pub fn mismatch(failure: Failure) -> Error {
     match failure {
         Failure::Refused { code, .. } if code == "idempotency_error" => Error::IdempotencyMismatch,
         failure => failure.into(),
-    }
-}
-
-/// A request for a checkout, as a second one like it is recognised.
-struct Request {
-    user: Uuid,
-    mode: &'static str,
-    hash: [u8; 32],
-    /// A client's own, or one of the request and the pages that it led to before: two at once have the same,
-    /// and so has one that was cut off before its page was kept.
-    key: String,
-    chosen: bool,
-}
-
-impl Request {
-    async fn of(app: &App, auth: &Auth, new: &NewCheckout, chosen: Option<&str>) -> Result<Self> {
-        let body = serde_json::to_vec(new).context("a request is JSON")?;
-        let hash: [u8; 32] = Sha256::digest(&body).into();
-        let key = match chosen {
-            Some(key) => format!("key:{}", hex::encode(Sha256::digest(key))),
-            None => {
-                let (before, one) = db::checkouts::like(&app.db, auth.user, &hash).await?;
-                let one = one.unwrap_or_default();
-                format!("like:{}:{before}:{one}", hex::encode(hash))
-            }
-        };
-        Ok(Self {
-            user: auth.user,
-            mode: app.config.billing.mode(app.config.is_production()),
-            hash,
-            key,
-            chosen: chosen.is_some(),
-        })
-    }
-
-    fn stripe_key(&self) -> String {
-        let digest = hex::encode(Sha256::digest(&self.key));
-        format!("checkout:{}:{digest}", self.user)
-    }
-
-    /// What a request with the client's key led to.
-    async fn known(&self, app: &App) -> Result<Option<Checkout>> {
-        if !self.chosen {
-            return Ok(None);
-        }
-        let known = db::checkouts::by_key(&app.db, self.user, &self.key).await?;
-        match known {
-            Some(known) if known.request_hash != self.hash => Err(Error::IdempotencyMismatch),
-            known => Ok(known),
-        }
-    }
-
-    /// The page that the same request without a key led to, while it can be paid on.
-    async fn still_open(&self, app: &App, api: &Stripe) -> Result<Option<Checkout>> {
-        if self.chosen {
-            return Ok(None);
-        }
-        let until = app.now() + STILL_OPEN;
-        let newest =
-            db::checkouts::newest_like(&app.db, self.user, self.mode, &self.hash, until).await?;
-        let Some(newest) = newest else {
-            return Ok(None);
-        };
-        let path = format!("/v1/checkout/sessions/{}", newest.id);
-        match api.get(&path, &[]).await {
-            Ok(session) => Ok(Some(newest).filter(|_| session["status"] == "open")),
-            Err(Failure::NotFound) => Ok(None),
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    async fn keep(&self, app: &App, plan: &str, session: &Value) -> Result<Checkout> {
-        let text = |name: &str| {
-            let text = session[name].as_str().map(ToOwned::to_owned);
-            text.with_context(|| format!("a checkout has a member {name}"))
-        };
-        let expires_at = session["expires_at"].as_i64();
-        let checkout = Checkout {
-            id: text("id")?,
-            user_id: self.user,
-            mode: self.mode.into(),
-            request_hash: self.hash.into(),
-            plan: plan.into(),
-            url: text("url")?,
-            expires_at: Timestamp::from_unix(expires_at.context("a checkout expires")?),
-        };
-        let mut tx = app.db.begin().await?;
-        db::checkouts::keep(
-            &mut tx,
-            &checkout.id,
-            self.user,
-            self.mode,
-            &self.key,
-            &self.hash,
-            plan,
-            &checkout.url,
-            checkout.expires_at,
-            app.now(),
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(checkout)
     }
 }
 

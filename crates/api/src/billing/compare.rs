@@ -1,7 +1,7 @@
 use super::{
     phones,
     reconcile::{self, Report},
-    revenuecat_api, stripe_api, stripe_of,
+    revenuecat_api, stripe_api,
 };
 use crate::{
     App, Error, Result,
@@ -36,14 +36,18 @@ async fn reconcile(
     Path(id): Path<Uuid>,
     Query(how): Query<How>,
 ) -> Result<Json<Report>> {
-    let api = stripe_of(&app)?;
+    if app.stripe.is_none() && app.revenuecat.is_none() {
+        return Err(Error::BillingNotConfigured);
+    }
     db::users::by_id(&app.db, id)
         .await?
         .ok_or(Error::UserNotFound)?;
 
     let mut report = Report::of(how.dry_run);
-    let compared = reconcile::user(&app, api, id, &mut report).await;
-    compared.map_err(said)?;
+    if let Some(api) = &app.stripe {
+        let compared = reconcile::user(&app, api, id, &mut report).await;
+        compared.map_err(said)?;
+    }
     if let Some(api) = &app.revenuecat {
         let compared = phones::user(&app, api, id, &mut report).await;
         compared.map_err(said)?;

@@ -14,6 +14,17 @@ pub struct Kept {
     pub grants: Vec<Grant>,
 }
 
+impl Kept {
+    /// Whether it opens something at that time.
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        self.grants.iter().any(|grant| is_open(grant, at))
+    }
+}
+
+fn is_open(grant: &Grant, at: Timestamp) -> bool {
+    grant.ends_at.is_none_or(|end| at < end) && grant.revoked_at.is_none_or(|revoked| at < revoked)
+}
+
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Drift {
@@ -76,9 +87,6 @@ fn members(s: &Subscription) -> [(&'static str, Value); 13] {
 
 /// What is open, to whom and until when.
 fn open(grants: &[Grant], now: Timestamp) -> Value {
-    let is_open = |grant: &&Grant| {
-        grant.ends_at.is_none_or(|end| now < end) && grant.revoked_at.is_none_or(|at| now < at)
-    };
     let shown = |grant: &Grant| {
         json!({
             "user": grant.user_id,
@@ -89,5 +97,9 @@ fn open(grants: &[Grant], now: Timestamp) -> Value {
             "will_renew": grant.will_renew,
         })
     };
-    grants.iter().filter(is_open).map(shown).collect()
+    grants
+        .iter()
+        .filter(|grant| is_open(grant, now))
+        .map(shown)
+        .collect()
 }

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 mod admin;
 pub mod apply;
+mod begun;
 pub mod checkout;
 mod compare;
 mod customers;
@@ -18,6 +19,7 @@ pub mod entitlements;
 pub mod inbox;
 mod invoices;
 pub mod notices;
+pub mod offers;
 mod overview;
 mod pages;
 pub mod phones;
@@ -58,6 +60,8 @@ pub const DEVELOPMENT_STRIPE_SECRET: &str = "whsec_development_only";
 pub const DEVELOPMENT_REVENUECAT_SECRET: &str = "development_only";
 /// The key of the simulated Stripe.
 pub const DEVELOPMENT_STRIPE_KEY: &str = "sk_test_simulated";
+/// The key of the simulated RevenueCat.
+pub const DEVELOPMENT_REVENUECAT_KEY: &str = "sk_simulated";
 
 /// Subscriptions.
 #[derive(Debug, Clone, clap::Args)]
@@ -124,6 +128,10 @@ pub struct Config {
     #[arg(long, default_value = "https://api.revenuecat.com")]
     pub revenuecat_api_base: url::Url,
 
+    /// What is sold and what it opens: a file like plans.toml. Default: the plans.toml that it was built with.
+    #[arg(long)]
+    pub plans_file: Option<std::path::PathBuf>,
+
     /// Seconds for which access goes on while a renewal is unpaid, from when its payment first failed.
     #[arg(long, value_parser = crate::config::some_seconds, default_value = "604800")]
     pub billing_grace: std::time::Duration,
@@ -161,11 +169,13 @@ impl Config {
         if !production {
             return;
         }
-        if self.revenuecat_api_key.is_some() && is_loopback(&self.revenuecat_api_base) {
+        let simulated = self.revenuecat_api_key.as_ref().map(Secret::expose);
+        let is_simulated = simulated == Some(DEVELOPMENT_REVENUECAT_KEY);
+        if is_simulated || simulated.is_some() && is_loopback(&self.revenuecat_api_base) {
             problems.push(Problem::new(
                 "REVENUECAT_API_BASE",
                 "is a simulated RevenueCat: nothing that it sells is paid for",
-                "Unset it.",
+                "Unset it, and set REVENUECAT_API_KEY to a key of your project.",
             ));
         }
         let simulated = self.stripe_secret_key.as_ref().map(Secret::expose);

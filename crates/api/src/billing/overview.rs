@@ -33,6 +33,8 @@ struct Plan {
     /// Tokens a month; null is no limit.
     tokens: Option<u32>,
     models: Vec<String>,
+    /// Days for nothing, for who never subscribed before.
+    trial_days: u32,
     /// The ways to buy it, the usual one first. What everyone has is not sold.
     prices: Vec<Price>,
 }
@@ -67,6 +69,7 @@ async fn plans(State(app): State<App>) -> Json<Plans> {
         messages: some(plan.messages),
         tokens: some(plan.tokens),
         models: plan.models.clone(),
+        trial_days: plan.trial_days,
         prices: plan.offers.iter().map(price).collect(),
     };
     Json(Plans {

@@ -151,7 +151,13 @@ pub struct Plans {
 impl Plans {
     /// The default model is part of every plan: whoever may ask at all may ask it.
     pub fn load(config: &Config, chat: &chat::Config) -> anyhow::Result<Self> {
-        let mut file: File = toml::from_str(include_str!("../../plans.toml"))?;
+        let own = config.plans_file.as_deref().map(|path| {
+            let text = std::fs::read_to_string(path);
+            text.with_context(|| format!("cannot read PLANS_FILE {}", path.display()))
+        });
+        let own = own.transpose()?;
+        let text = own.as_deref().unwrap_or(include_str!("../../plans.toml"));
+        let mut file: File = toml::from_str(text)?;
         ensure!(!file.plan.is_empty(), "there has to be a plan for everyone");
         for (model, price) in &file.model {
             ensure!(

@@ -154,6 +154,23 @@ pub async fn part(
     }
 }
 
+/// Every part of every pass.
+pub async fn everything(
+    app: &App,
+    api: &Stripe,
+    report: &mut Report,
+    mut tell: impl FnMut(&Report),
+) -> anyhow::Result<()> {
+    for pass in Pass::ALL {
+        let mut after = String::new();
+        while let Some(next) = part(app, api, pass, &after, report).await? {
+            after = next;
+            tell(report);
+        }
+    }
+    Ok(())
+}
+
 async fn ours(
     app: &App,
     api: &Stripe,

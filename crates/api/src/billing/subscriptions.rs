@@ -1,7 +1,8 @@
 //! Changing what was bought on the web: what it would cost, another plan, its end, and going on after all.
 use super::{
-    checkout::{mismatch, price_id},
+    checkout::mismatch,
     manage_url,
+    offers::{self, price_id},
     overview::{self, Subscription},
     plans::Offer,
     reread,
@@ -148,26 +149,15 @@ async fn change(
 }
 
 impl NewChoice {
+    /// `None` where the number alone changes.
     fn offer<'a>(&self, app: &'a App) -> Result<Option<&'a Offer>> {
-        if !(1..=1_000).contains(&self.quantity.unwrap_or(1)) {
-            return Err(Error::invalid("quantity", "has to be 1 to 1,000"));
+        let (plan, price) = (self.plan.as_deref(), self.price.as_deref());
+        match offers::named(app, plan, price, self.quantity)? {
+            None if self.quantity.is_some() => Ok(None),
+            None => Err(offers::one_of_both()),
+            Some(named) if named.offer.interval.is_some() => Ok(Some(named.offer)),
+            Some(named) => Err(Error::invalid(named.field, "is no subscription")),
         }
-        let (field, name) = match (&self.plan, &self.price) {
-            (None, None) if self.quantity.is_some() => return Ok(None),
-            (Some(plan), None) => ("plan", plan),
-            (None, Some(price)) => ("price", price),
-            _ => {
-                return Err(Error::invalid(
-                    "plan",
-                    "or a price has to be named, not both",
-                ));
-            }
-        };
-        let offer = app.plans.offer(name).map(|(_, offer)| offer);
-        let offer = offer.filter(|offer| offer.interval.is_some());
-        let offer =
-            offer.ok_or_else(|| Error::invalid(field, "is no subscription that is sold here"))?;
-        Ok(Some(offer))
     }
 
     fn proration_date(&self, app: &App) -> Result<Option<i64>> {

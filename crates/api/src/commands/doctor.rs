@@ -4,7 +4,7 @@ use crate::{
     auth::{jwks::Issuers, providers::Provider},
     backup::{Place, take},
     billing::{
-        checkout::{Unpriced, price_id},
+        offers::{Unpriced, price_id},
         plans::Plans,
         stripe_api::{Failure, Stripe},
     },

@@ -14,6 +14,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use db::Db;
 use std::{
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -256,7 +257,8 @@ impl World {
         use crate::{
             auth::simulated,
             billing::{
-                DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_KEY, DEVELOPMENT_STRIPE_SECRET,
+                DEVELOPMENT_REVENUECAT_KEY, DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_KEY,
+                DEVELOPMENT_STRIPE_SECRET,
             },
         };
         let billing = &mut config.billing;
@@ -266,8 +268,9 @@ impl World {
             payments: billing.stripe_webhook_secret.is_empty() && !billing.takes_revenuecat(),
             providers: false,
         };
-        // A secret of one's own is for events of one's own, which the simulated Stripe does not know.
+        // A secret of one's own is for events of one's own, which nothing that is simulated knows.
         let sells = billing.stripe_webhook_secret.is_empty() && billing.stripe_secret_key.is_none();
+        let tells = !billing.takes_revenuecat() && billing.revenuecat_api_key.is_none();
         if billing.stripe_webhook_secret.is_empty() {
             billing.stripe_webhook_secret = vec![DEVELOPMENT_STRIPE_SECRET.to_owned().into()];
         }
@@ -307,6 +310,11 @@ impl World {
         if sells {
             config.billing.stripe_secret_key = Some(DEVELOPMENT_STRIPE_KEY.to_owned().into());
             config.billing.stripe_api_base = world.stripe_url().parse()?;
+        }
+        if tells {
+            let key = DEVELOPMENT_REVENUECAT_KEY.to_owned();
+            config.billing.revenuecat_api_key = Some(key.into());
+            config.billing.revenuecat_api_base = world.revenuecat_url().parse()?;
         }
         if simulated.mail {
             config.mail.smtp_url = Some(world.smtp_url().into());
@@ -389,9 +397,15 @@ fn announce(app: &App, role: Role, address: SocketAddr, world: Option<&World>) {
             simulated.join("; ")
         },
     ));
-    println!("\n  Plinth {}\n", core.app_version);
-    for (name, value) in lines {
-        println!("  {name:<16} {value}");
-    }
-    println!("\n  Ctrl-C stops it. Configure it with .env: see .env.example.\n");
+    let lines: String = lines
+        .iter()
+        .map(|(name, value)| format!("  {name:<16} {value}\n"))
+        .collect();
+    let version = &core.app_version;
+    let hint = "Ctrl-C stops it. Configure it with .env: see .env.example.";
+    // Whether or not anybody reads it.
+    let _ = write!(
+        std::io::stdout(),
+        "\n  Plinth {version}\n\n{lines}\n  {hint}\n\n"
+    );
 }

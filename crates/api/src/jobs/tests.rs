@@ -172,7 +172,7 @@ both_engines! {
         assert!(at_a_time.iter().all(|n| *n < 8), "spread out");
     }
 
-    async fn an_event_that_cannot_be_applied_is_dead_and_holds_up_nobody(engine: Engine) {
+    async fn inv_14_an_event_that_cannot_be_applied_is_dead_and_holds_up_nobody(engine: Engine) {
         let works = Works::new(engine).await;
         let ann = works.sign_up("ann@example.com").await;
         works.poison("evt_poison", "stripe:cus_ann").await;

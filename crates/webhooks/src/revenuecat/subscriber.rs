@@ -43,6 +43,8 @@ pub struct Purchase {
     pub grace_expires_at_ms: Option<i64>,
     /// Since when it will not renew.
     pub unsubscribed_at_ms: Option<i64>,
+    /// It pauses with its period, until then.
+    pub resumes_at_ms: Option<i64>,
     /// Since when it cannot be charged.
     pub billing_issue_at_ms: Option<i64>,
     /// When the money went back.
@@ -129,6 +131,7 @@ impl Purchase {
             expires_at_ms: time(purchase, "expires_date")?,
             grace_expires_at_ms: time(purchase, "grace_period_expires_date")?,
             unsubscribed_at_ms: time(purchase, "unsubscribe_detected_at")?,
+            resumes_at_ms: time(purchase, "auto_resume_date")?,
             billing_issue_at_ms: time(purchase, "billing_issues_detected_at")?,
             refunded_at_ms: time(purchase, "refunded_at")?,
             family_share: purchase.text("ownership_type")?.as_deref() == Some("FAMILY_SHARED"),

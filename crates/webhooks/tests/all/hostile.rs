@@ -55,7 +55,7 @@ fn bottomless_nesting_is_refused() {
 }
 
 #[test]
-fn a_refusal_never_repeats_the_body() {
+fn inv_8_a_refusal_never_repeats_the_body() {
     let secret = "alice@example.com";
     let bodies = [
         secret.to_owned(),

@@ -25,7 +25,7 @@ fn malformed(header: &str) -> bool {
 }
 
 #[test]
-fn every_stripe_vector_gets_its_recommended_verdict() {
+fn inv_2_every_stripe_vector_gets_its_recommended_verdict() {
     let vectors = fixtures::json("stripe-signatures.json");
     for vector in vectors["vectors"].as_array().unwrap() {
         let body = BASE64_STANDARD

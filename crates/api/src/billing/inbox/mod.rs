@@ -1,10 +1,16 @@
 //! What an admin sees of the events that came, and does with them.
-use crate::{App, Error, Result, error::Invalid, extract::Time};
+use crate::{
+    App, Error, Result,
+    auth::{audit, session::Client},
+    error::Invalid,
+    extract::{Admin, Json, Time},
+};
 use db::{
     Timestamp,
     inbox::{Filter, Headline},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -23,6 +29,47 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show::show))
         .routes(routes!(replay::replay))
         .routes(routes!(discard::discard))
+}
+
+/// What an admin has done to one event.
+enum Decision {
+    Replay,
+    Discard,
+}
+
+/// Does it, keeps who did, and gives what the event is then.
+async fn decide(
+    app: &App,
+    admin: &Admin,
+    client: &Client,
+    id: Uuid,
+    decision: Decision,
+) -> Result<Json<show::Whole>> {
+    let event = db::inbox::by_id(&app.db, id)
+        .await?
+        .ok_or(Error::NotFound)?;
+
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let (done, action) = match decision {
+        Decision::Replay => (
+            db::inbox::replay(&mut tx, id, now).await?,
+            "webhook_replayed",
+        ),
+        Decision::Discard => (
+            db::inbox::discard(&mut tx, id, now).await?,
+            "webhook_discarded",
+        ),
+    };
+    if !done {
+        return Err(Error::EventSettled);
+    }
+    let detail =
+        json!({"event": event.external_id, "provider": event.provider, "was": event.status});
+    audit::by_admin(&mut tx, client, action, admin, None, detail, now).await?;
+    tx.commit().await?;
+
+    show::whole(app, id).await
 }
 
 /// An event as it stands in the inbox.

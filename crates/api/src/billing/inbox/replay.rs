@@ -1,4 +1,4 @@
-use super::{Which, show};
+use super::{Decision, Which, decide, show};
 use crate::{
     App, Error, Result,
     auth::{audit, session::Client},
@@ -23,28 +23,8 @@ pub async fn replay(
     client: Client,
     Path(id): Path<Uuid>,
 ) -> Result<(StatusCode, Json<show::Whole>)> {
-    let event = db::inbox::by_id(&app.db, id)
-        .await?
-        .ok_or(Error::NotFound)?;
-
-    let now = app.now();
-    let mut tx = app.db.begin().await?;
-    db::inbox::replay(&mut tx, id, now).await?;
-    let detail =
-        json!({"event": event.external_id, "provider": event.provider, "was": event.status});
-    audit::by_admin(
-        &mut tx,
-        &client,
-        "webhook_replayed",
-        &admin,
-        None,
-        detail,
-        now,
-    )
-    .await?;
-    tx.commit().await?;
-
-    Ok((StatusCode::ACCEPTED, show::whole(&app, id).await?))
+    let event = decide(&app, &admin, &client, id, Decision::Replay).await?;
+    Ok((StatusCode::ACCEPTED, event))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -6,7 +6,7 @@ use db::{
 };
 use std::time::Duration;
 use uuid::Uuid;
-use webhooks::revenuecat::{Event, Kind, Purchase};
+use webhooks::revenuecat::{Event, Kind, Purchase, without_renewal_count};
 
 pub const SOURCE: &str = "revenuecat";
 /// Expiries of one period may differ by this between events.
@@ -95,6 +95,7 @@ fn snapshot_over(known: Subscription, told: &Subscription) -> (Subscription, &'s
     };
     let next = Subscription {
         ended_at,
+        latest_invoice: told.latest_invoice.clone().or(known.latest_invoice),
         ..told.clone()
     };
     (next, rule)
@@ -199,6 +200,7 @@ pub fn fact(event: &Event, about: About<'_>) -> Option<Fact> {
             .grace_period_expiration_at_ms
             .map(Timestamp::from_millis),
         refunded_at: (status == "refunded").then_some(at),
+        latest_invoice: payment(event).map(ToOwned::to_owned),
         store,
         status: status.into(),
         ..blank(about, basis)
@@ -210,6 +212,11 @@ pub fn fact(event: &Event, about: About<'_>) -> Option<Fact> {
         },
         _ => Fact::Snapshot(Box::new(told)),
     })
+}
+
+/// What an event says was paid last: by it the API names the purchase, whose first payment it does not tell.
+pub fn payment(event: &Event) -> Option<&str> {
+    event.transaction_id.as_deref().map(without_renewal_count)
 }
 
 fn status(event: &Event) -> Option<&'static str> {
@@ -259,6 +266,7 @@ pub fn held(purchase: &Purchase, at: Timestamp, about: About<'_>) -> Fact {
         product: Some(purchase.product.clone()),
         will_renew: status == "active"
             && !purchase.once
+            && purchase.resumes_at_ms.is_none()
             && expires.is_some()
             && !matches!(period, Some("prepaid" | "promotional")),
         period_start: time(purchase.purchased_at_ms),
@@ -267,6 +275,7 @@ pub fn held(purchase: &Purchase, at: Timestamp, about: About<'_>) -> Fact {
         grace_until,
         refunded_at: time(purchase.refunded_at_ms),
         ended_at: ends.filter(|end| *end <= at),
+        latest_invoice: purchase.transaction.clone(),
         store: purchase.store.clone(),
         status: status.into(),
         ..blank(about, basis)

@@ -157,7 +157,7 @@ fn was(status: &str) -> Option<String> {
 }
 
 both_engines! {
-    async fn a_first_payment_ends_active_though_all_is_told_within_a_second(engine: Engine) {
+    async fn inv_22_a_first_payment_ends_active_though_all_is_told_within_a_second(engine: Engine) {
         let shop = Shop::new(engine).await;
         let story = [
             shop.after_s(0, CREATED, |e| e.status = was("incomplete")),
@@ -322,7 +322,7 @@ both_engines! {
         assert_eq!((left.grants.len(), lifetime.len()), (2, 1));
     }
 
-    async fn both_shapes_of_the_recorded_story_tell_the_same(engine: Engine) {
+    async fn inv_23_both_shapes_of_the_recorded_story_tell_the_same(engine: Engine) {
         let shop = Shop::new(engine).await;
         let stories = [
             ["checkout.session.completed--subscription-paid", "customer.subscription.created--incomplete", "customer.subscription.updated--incomplete-to-active", "customer.subscription.updated--cancel-at-period-end", "customer.subscription.deleted--at-period-end"],

@@ -57,7 +57,7 @@ both_engines! {
         }
     }
 
-    async fn what_is_shown_of_an_event_tells_nothing_of_a_person(engine: Engine) {
+    async fn inv_8_what_is_shown_of_an_event_tells_nothing_of_a_person(engine: Engine) {
         let (shop, eve) = minded(engine).await;
         let paid = shop.event("invoice.paid", |event| event.email = "secret.person@example.com".into());
         shop.told(&paid).await;

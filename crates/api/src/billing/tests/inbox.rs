@@ -30,7 +30,7 @@ impl Shop {
 }
 
 #[test]
-fn production_does_not_start_with_a_secret_that_is_none() {
+fn inv_3_production_does_not_start_with_a_secret_that_is_none() {
     let faults = |secret: &str| {
         let env = [
             ("APP_ENV", "production"),
@@ -58,7 +58,7 @@ fn production_does_not_start_with_a_secret_that_is_none() {
 }
 
 both_engines! {
-    async fn the_signature_is_checked_before_the_body_is_read(engine: Engine) {
+    async fn inv_1_the_signature_is_checked_before_the_body_is_read(engine: Engine) {
         let shop = Shop::new(engine).await;
         let nonsense = b"{ this is no event";
 
@@ -71,7 +71,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 0);
     }
 
-    async fn a_signature_holds_for_the_bytes_that_came_and_no_others(engine: Engine) {
+    async fn inv_1_a_signature_holds_for_the_bytes_that_came_and_no_others(engine: Engine) {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
         let spaced = format!("\n{event:#}\r\n \t");
@@ -85,7 +85,7 @@ both_engines! {
         assert_eq!(shop.kept("stripe", &event).await.unwrap().body, spaced.as_bytes());
     }
 
-    async fn any_configured_secret_and_any_signature_will_do_until_the_secret_is_retired(engine: Engine) {
+    async fn inv_4_any_configured_secret_and_any_signature_will_do_until_the_secret_is_retired(engine: Engine) {
         let shop = Shop::with(engine, &[("STRIPE_WEBHOOK_SECRET", "whsec_the_new_one_0123456789, whsec_the_old_one_0123456789")]).await;
         let retired = shop.beside(&[("STRIPE_WEBHOOK_SECRET", "whsec_the_new_one_0123456789")]).await;
         let now = shop.app.now().unix();
@@ -103,7 +103,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 2);
     }
 
-    async fn a_clock_may_be_off_by_300_s_either_way_and_no_more(engine: Engine) {
+    async fn inv_5_a_clock_may_be_off_by_300_s_either_way_and_no_more(engine: Engine) {
         let shop = Shop::new(engine).await;
         for (off, accepted) in [(-300, true), (300, true), (-301, false), (301, false), (-86_400 * 365, false), (86_400 * 365, false)] {
             let event = shop.event("customer.subscription.created", |_| {});
@@ -117,7 +117,7 @@ both_engines! {
         }
     }
 
-    async fn a_body_may_have_one_mebibyte_and_no_byte_more(engine: Engine) {
+    async fn inv_6_a_body_may_have_one_mebibyte_and_no_byte_more(engine: Engine) {
         let shop = Shop::new(engine).await;
         let padded = |size: usize| { let mut body = shop.event("customer.subscription.created", |e| e.id = Some(format!("evt_{size}"))).to_string(); body.push_str(&" ".repeat(size - body.len())); body };
 
@@ -129,7 +129,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 1);
     }
 
-    async fn a_body_without_an_end_is_not_waited_for(engine: Engine) {
+    async fn inv_6_a_body_without_an_end_is_not_waited_for(engine: Engine) {
         let shop = Shop::new(engine).await;
         for path in ["/webhooks/stripe", "/stripe-webhook", "/webhooks/revenuecat"] {
             let read = Arc::new(AtomicUsize::new(0));
@@ -144,7 +144,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 0);
     }
 
-    async fn a_refused_delivery_leaves_neither_row_nor_job(engine: Engine) {
+    async fn inv_7_a_refused_delivery_leaves_neither_row_nor_job(engine: Engine) {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
         let body = event.to_string();
@@ -177,7 +177,7 @@ both_engines! {
         }
     }
 
-    async fn an_event_is_kept_with_its_job_before_it_is_answered_and_applied_after(engine: Engine) {
+    async fn inv_9_an_event_is_kept_with_its_job_before_it_is_answered_and_applied_after(engine: Engine) {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
 
@@ -192,7 +192,7 @@ both_engines! {
         assert_eq!(shop.plan().await, "pro");
     }
 
-    async fn a_hundred_deliveries_at_once_are_one_event(engine: Engine) {
+    async fn inv_11_a_hundred_deliveries_at_once_are_one_event(engine: Engine) {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
 
@@ -208,7 +208,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 0);
     }
 
-    async fn a_database_that_is_away_is_never_answered_200(engine: Engine) {
+    async fn inv_10_a_database_that_is_away_is_never_answered_200(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.app.db.close().await;
 
@@ -218,7 +218,7 @@ both_engines! {
         }
     }
 
-    async fn types_that_nobody_knows_are_kept_and_ignored(engine: Engine) {
+    async fn inv_17_types_that_nobody_knows_are_kept_and_ignored(engine: Engine) {
         let shop = Shop::new(engine).await;
         let alive = [shop.recorded("endive--customer.subscription.frobnicated--unknown-type"), shop.recorded("thin--v2.core.event_destination.ping"), shop.event("radar.something.new", |_| {})];
 
@@ -279,7 +279,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 1);
     }
 
-    async fn revenuecat_is_let_in_by_every_check_that_is_configured_and_by_nothing_less(engine: Engine) {
+    async fn inv_43_revenuecat_is_let_in_by_every_check_that_is_configured_and_by_nothing_less(engine: Engine) {
         let mut shop = Shop::new(engine).await;
         let vectors: Value = serde_json::from_str(&recording("revenuecat-signatures")).unwrap();
         for vector in vectors["vectors"].as_array().unwrap() {
@@ -307,7 +307,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 1, "every accepted vector is the same event, and every refused one is none");
     }
 
-    async fn without_a_secret_nothing_is_accepted(engine: Engine) {
+    async fn inv_3_without_a_secret_nothing_is_accepted(engine: Engine) {
         let mut shop = Shop::new(engine).await;
         for secrets in [vec![], vec![String::new().into()], vec![" \t".to_owned().into()]] {
             let mut config = shop.app.config.clone();

@@ -12,6 +12,7 @@ use std::{
 
 mod convergence;
 mod desk;
+mod holding;
 mod inbox;
 mod money;
 mod moving;
@@ -20,6 +21,7 @@ mod phones;
 mod reconciling;
 mod reread;
 mod selling;
+mod slow_money;
 mod sold;
 mod standing;
 mod statuses;

@@ -26,7 +26,7 @@ both_engines! {
         assert_eq!(shop.standing().await, [""; 0]);
     }
 
-    async fn production_ignores_the_sandbox(engine: Engine) {
+    async fn inv_27_production_ignores_the_sandbox(engine: Engine) {
         let mut shop = Shop::new(engine).await;
         let mut config = shop.app.config.clone();
         config.core.app_env = crate::config::AppEnv::Production;
@@ -41,7 +41,7 @@ both_engines! {
         assert_eq!(shop.standing().await, ["pro"]);
     }
 
-    async fn who_cancels_keeps_what_is_paid_for(engine: Engine) {
+    async fn inv_44_who_cancels_keeps_what_is_paid_for(engine: Engine) {
         for reason in ["unsubscribe", "developer", "price-increase", "unknown"] {
             let shop = Shop::new(engine).await;
             shop.told_recorded("INITIAL_PURCHASE--normal").await;
@@ -77,7 +77,7 @@ both_engines! {
         assert!(shop.everything().await.1.iter().all(|grant| grant.reason.as_deref() == Some("refund")));
     }
 
-    async fn a_pause_keeps_access_until_it_begins(engine: Engine) {
+    async fn inv_45_a_pause_keeps_access_until_it_begins(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told_recorded("INITIAL_PURCHASE--play-store").await;
         let known = shop.everything().await;
@@ -90,7 +90,7 @@ both_engines! {
         assert_eq!(shop.standing().await, [""; 0]);
     }
 
-    async fn a_late_expiration_does_not_end_what_was_renewed(engine: Engine) {
+    async fn inv_45_a_late_expiration_does_not_end_what_was_renewed(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told_recorded("INITIAL_PURCHASE--normal").await;
         shop.told_recorded("RENEWAL--normal").await;
@@ -117,7 +117,7 @@ both_engines! {
         assert_eq!(subscriptions[0].ended_at, Some(Timestamp::from_unix(1_796_592_000)));
     }
 
-    async fn an_expiration_that_names_no_entitlement_ends_its_own_purchase_alone(engine: Engine) {
+    async fn inv_45_an_expiration_that_names_no_entitlement_ends_its_own_purchase_alone(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told_recorded("INITIAL_PURCHASE--normal").await;
         shop.told_recorded("NON_RENEWING_PURCHASE--lifetime").await;

@@ -1,5 +1,5 @@
 //! What is kept, made what Stripe says; and what Stripe does not say changes nothing.
-use super::{selling::text, *};
+use super::{holding::PHONES, selling::text, *};
 use crate::{
     billing::{
         endings, poll,
@@ -44,7 +44,7 @@ impl Shop {
     }
 
     /// What is kept about Ann, but when it was read.
-    async fn state(&self) -> Everything {
+    pub(super) async fn kept_state(&self) -> Everything {
         let (mut subscriptions, grants) = self.everything().await;
         for subscription in &mut subscriptions {
             subscription.basis_at = Timestamp::from_unix(0);
@@ -81,7 +81,7 @@ both_engines! {
         shop.buys("pro", "4242424242424242").await;
         shop.deliver().await;
         shop.work().await;
-        let right = shop.state().await;
+        let right = shop.kept_state().await;
         assert_eq!(shop.compared(false).await.drift, [], "nothing is wrong");
         let ben = "(select id from users where email = 'ben@example.com')";
         let wrongs = [
@@ -118,7 +118,7 @@ both_engines! {
 
             assert_eq!(report.drift, tried.drift, "{sql}");
             assert!(field.is_empty() || fields(&report).contains(&field), "{sql}: {report:?}");
-            assert_eq!(shop.state().await, right, "{sql}");
+            assert_eq!(shop.kept_state().await, right, "{sql}");
             assert_eq!(shop.compared(false).await.drift, [], "{sql}: again");
         }
         assert_eq!(shop.plan().await, "pro");
@@ -278,14 +278,13 @@ both_engines! {
     }
 
     async fn inv_51_what_was_bought_on_a_phone_is_what_revenuecat_says(engine: Engine) {
-        let [key, base] = SELLING;
-        let phones = [("REVENUECAT_API_KEY", "sk_of_the_tests"), ("REVENUECAT_API_BASE", "{stripe}")];
-        let shop = Shop::with(engine, &[key, base, phones[0], phones[1]]).await;
+        let [key, base] = PHONES;
+        let shop = Shop::with(engine, &[SELLING[0], SELLING[1], key, base]).await;
         shop.world.revenuecat().act(&shop.ann.id, Act::Purchase(Bought::default())).unwrap();
         // Nobody told of it yet.
         let synced = shop.post(&shop.ann.token, "/api/billing/sync", json!({})).await.json();
         assert_ne!(synced["plan"], "free", "{synced}");
-        let right = shop.state().await;
+        let right = shop.kept_state().await;
         let path = format!("/api/admin/billing/users/{}/reconcile", shop.ann.id);
         let compare = async |query: &str| shop.post(&shop.service_key(), &format!("{path}{query}"), json!({})).await;
 
@@ -299,10 +298,10 @@ both_engines! {
         assert_eq!(shop.plan().await, "free", "a dry run wrote");
         assert_eq!(compare("").await.json()["drift"], tried["drift"]);
 
-        assert_eq!(shop.state().await, right);
+        assert_eq!(shop.kept_state().await, right);
         assert_eq!(compare("").await.json()["drift"], json!([]));
         crate::billing::phones::run(&shop.app, &json!({})).await.unwrap();
-        assert_eq!(shop.state().await, right);
+        assert_eq!(shop.kept_state().await, right);
     }
 
     async fn stripe_is_set_up_once_however_often(engine: Engine) {

@@ -10,7 +10,7 @@ use serde_json::json;
 use sim::{ApiFault, Faults};
 
 const VISA: &str = "4242424242424242";
-const CHECKOUT: &str = "/api/billing/checkout";
+pub(super) const CHECKOUT: &str = "/api/billing/checkout";
 
 impl Shop {
     pub(super) async fn selling(engine: Engine) -> Self {
@@ -38,7 +38,7 @@ impl Shop {
             .await
     }
 
-    fn pays(&self, checkout: &str, card: &str) {
+    pub(super) fn pays(&self, checkout: &str, card: &str) {
         self.world.stripe().pay(checkout, card).unwrap();
     }
 
@@ -58,7 +58,7 @@ impl Shop {
     }
 
     /// Ann comes back after a while.
-    async fn comes_back(&mut self, after: Duration) {
+    pub(super) async fn comes_back(&mut self, after: Duration) {
         self.later(after);
         self.ann = self.sign_in_again("ann@example.com").await;
     }

@@ -91,7 +91,7 @@ fn of_two_that_reach_as_far_what_is_paid_for_is_shown_and_of_those_the_newest() 
 }
 
 both_engines! {
-    async fn the_end_of_one_source_takes_nothing_from_another(engine: Engine) {
+    async fn inv_37_the_end_of_one_source_takes_nothing_from_another(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         shop.told_purchase(&shop.purchase("INITIAL_PURCHASE", |_| {})).await;

@@ -3,7 +3,7 @@ use super::*;
 use crate::testing::both_engines;
 
 both_engines! {
-    async fn each_status_opens_what_it_says(engine: Engine) {
+    async fn inv_29_each_status_opens_what_it_says(engine: Engine) {
         let shop = Shop::new(engine).await;
         let table = [
             ("incomplete", "free"), ("incomplete_expired", "free"), ("trialing", "pro"), ("active", "pro"), ("past_due", "pro"),
@@ -20,7 +20,7 @@ both_engines! {
         }
     }
 
-    async fn an_active_subscription_ends_a_day_after_its_period_by_the_clock_alone(engine: Engine) {
+    async fn inv_34_an_active_subscription_ends_a_day_after_its_period_by_the_clock_alone(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         let entitlement = shop.entitlement().await;
@@ -37,7 +37,7 @@ both_engines! {
         assert_eq!(shop.waiting().await, 0);
     }
 
-    async fn a_renewal_that_is_told_a_day_late_leaves_no_gap(engine: Engine) {
+    async fn inv_35_a_renewal_that_is_told_a_day_late_leaves_no_gap(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         let period_end = shop.app.now().unix() + 30 * 86_400;
@@ -50,7 +50,7 @@ both_engines! {
         assert_eq!(shop.standing().await, ["pro"]);
     }
 
-    async fn an_unpaid_renewal_is_forgiven_for_seven_days_however_often_it_fails(engine: Engine) {
+    async fn inv_30_an_unpaid_renewal_is_forgiven_for_seven_days_however_often_it_fails(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         shop.later(30 * DAY);
@@ -83,7 +83,7 @@ both_engines! {
         assert_eq!(shop.entitlement().await["expires_at"], time(shop.app.now() + HOUR));
     }
 
-    async fn a_payment_after_all_clears_grace_and_cancellation(engine: Engine) {
+    async fn inv_31_a_payment_after_all_clears_grace_and_cancellation(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |e| { e.status = Some("past_due".into()); e.cancel_at_period_end = true })).await;
         let before = shop.entitlement().await;
@@ -97,7 +97,7 @@ both_engines! {
         assert_eq!(shop.subscription().await["cancel_at"], Value::Null);
     }
 
-    async fn a_cancelled_subscription_stays_open_to_its_date_and_not_a_day_longer(engine: Engine) {
+    async fn inv_32_a_cancelled_subscription_stays_open_to_its_date_and_not_a_day_longer(engine: Engine) {
         let end = 30 * DAY;
         for by_date_alone in [false, true] {
             let shop = Shop::new(engine).await;
@@ -114,7 +114,7 @@ both_engines! {
         }
     }
 
-    async fn resuming_before_the_end_renews_again(engine: Engine) {
+    async fn inv_32_resuming_before_the_end_renews_again(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |e| e.cancel_at_period_end = true)).await;
         shop.later(Duration::from_secs(60));
@@ -125,7 +125,7 @@ both_engines! {
         assert_eq!(shop.subscription().await["cancel_at"], Value::Null);
     }
 
-    async fn a_cancellation_at_once_ends_now_though_the_period_is_paid(engine: Engine) {
+    async fn inv_33_a_cancellation_at_once_ends_now_though_the_period_is_paid(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |_| {})).await;
         shop.later(HOUR / 4);

@@ -4,7 +4,7 @@ use crate::testing::both_engines;
 use serde_json::json;
 
 both_engines! {
-    async fn live_events_change_nothing_where_test_events_do(engine: Engine) {
+    async fn inv_26_live_events_change_nothing_where_test_events_do(engine: Engine) {
         let api = Api::start().await;
         let shop = Shop::with(engine, &[("STRIPE_SECRET_KEY", "sk_test_0123456789"), ("STRIPE_API_BASE", &api.base)]).await;
 
@@ -15,7 +15,7 @@ both_engines! {
         assert_eq!(shop.told(&ours).await, "processed");
     }
 
-    async fn test_events_change_nothing_where_live_events_do(engine: Engine) {
+    async fn inv_26_test_events_change_nothing_where_live_events_do(engine: Engine) {
         let api = Api::start().await;
         let shop = Shop::with(engine, &[("STRIPE_SECRET_KEY", "sk_live_0123456789"), ("STRIPE_API_BASE", &api.base)]).await;
 
@@ -28,7 +28,7 @@ both_engines! {
         assert_eq!(shop.plan().await, "pro");
     }
 
-    async fn an_event_of_a_connected_account_is_none_of_ours(engine: Engine) {
+    async fn inv_28_an_event_of_a_connected_account_is_none_of_ours(engine: Engine) {
         let shop = Shop::new(engine).await;
         for member in ["account", "context"] {
             let mut event = shop.event("customer.subscription.created", |_| {});
@@ -100,7 +100,7 @@ both_engines! {
         assert_eq!(shop.subscription().await["plan"], Value::Null);
     }
 
-    async fn an_unpaid_checkout_opens_nothing_until_the_payment_has_come(engine: Engine) {
+    async fn inv_41_an_unpaid_checkout_opens_nothing_until_the_payment_has_come(engine: Engine) {
         let shop = Shop::new(engine).await;
 
         assert_eq!(shop.told(&shop.recorded("endive--checkout.session.completed--payment-async-unpaid")).await, "processed");
@@ -123,7 +123,7 @@ both_engines! {
         assert_eq!(shop.everything().await, (vec![], vec![]));
     }
 
-    async fn what_is_bought_once_outlives_every_subscription(engine: Engine) {
+    async fn inv_38_what_is_bought_once_outlives_every_subscription(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.recorded("endive--checkout.session.completed--payment-lifetime")).await;
         let lifetime = shop.entitlement().await;
@@ -140,7 +140,7 @@ both_engines! {
         assert_eq!(shop.standing().await, ["pro"]);
     }
 
-    async fn an_older_event_changes_nothing_and_says_so(engine: Engine) {
+    async fn inv_20_an_older_event_changes_nothing_and_says_so(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.updated", |_| {})).await;
         let known = shop.everything().await;
@@ -153,7 +153,7 @@ both_engines! {
         assert_eq!((&subscriptions[0].status, &subscriptions[0].plan, &grants), (&known.0[0].status, &known.0[0].plan, &known.1));
     }
 
-    async fn a_cancelled_subscription_is_never_revived(engine: Engine) {
+    async fn inv_21_a_cancelled_subscription_is_never_revived(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.deleted", |_| {})).await;
         let known = shop.everything().await;
@@ -169,7 +169,7 @@ both_engines! {
         assert_eq!(shop.plan().await, "pro");
     }
 
-    async fn a_change_of_plan_never_shows_neither_plan(engine: Engine) {
+    async fn inv_36_a_change_of_plan_never_shows_neither_plan(engine: Engine) {
         let shop = Shop::new(engine).await;
         shop.told(&shop.event("customer.subscription.created", |e| e.price = "price_standard".into())).await;
         shop.later(Duration::from_secs(1));
@@ -190,7 +190,7 @@ both_engines! {
         assert_eq!(shop.standing().await, ["pro"]);
     }
 
-    async fn an_event_that_was_applied_changes_nothing_when_its_job_runs_again(engine: Engine) {
+    async fn inv_12_an_event_that_was_applied_changes_nothing_when_its_job_runs_again(engine: Engine) {
         let shop = Shop::new(engine).await;
         let event = shop.event("customer.subscription.created", |_| {});
         shop.told(&event).await;

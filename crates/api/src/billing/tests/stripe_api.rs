@@ -259,7 +259,7 @@ async fn that_our_key_is_refused_is_no_fault_of_who_asks() {
 }
 
 #[tokio::test]
-async fn a_declined_card_is_told_to_who_holds_it_and_to_no_log() {
+async fn inv_8_a_declined_card_is_told_to_who_holds_it_and_to_no_log() {
     let declined = json!({"type": "card_error", "code": "card_declined", "message": "Ann's card was declined."});
     let (_, stripe) = Stub::start([refused(402, declined)]).await;
 
