@@ -1,6 +1,7 @@
 //! What the binary does, by its first word.
 use crate::config::{Checked, Config, Problem};
 use clap::{Parser, Subcommand};
+use frame::say;
 use std::{collections::HashMap, process::ExitCode};
 
 mod accept;
@@ -9,9 +10,11 @@ mod audit;
 mod backup;
 mod billing;
 mod doctor;
+mod frame;
 mod health;
 mod inbox;
 mod keys;
+pub mod mail;
 mod migrate;
 mod serve;
 pub mod users;
@@ -71,7 +74,7 @@ enum Command {
     Audit(audit::Verb),
     /// Make a backup of the database, list those that are there, or look into one
     Backup(backup::Backup),
-    /// What is sold: compare it with Stripe, take in what was missed, set Stripe up
+    /// What is sold: compare it with Stripe and RevenueCat, take in what was missed, set Stripe up
     #[command(subcommand)]
     Billing(billing::Verb),
     /// Move the database
@@ -80,6 +83,9 @@ enum Command {
     /// The keys that sign tokens, and what they sign for servers
     #[command(subcommand)]
     Keys(keys::Verb),
+    /// Addresses that mail no longer goes to
+    #[command(subcommand)]
+    Mail(mail::Verb),
     /// Print the OpenAPI description
     Openapi,
     /// Rewrite the files that are made from the code: .env.example and docs/
@@ -114,30 +120,31 @@ pub fn run() -> ExitCode {
                 step.unwrap_or_default(),
             )))
         }),
-        Command::Admin(verb) => configured(|checked| done(runtime(admin::run(checked, verb)))),
+        Command::Admin(verb) => configured(|checked| admin::run(checked, verb)),
         Command::Audit(verb) => configured(|checked| audit::run(checked.config, verb)),
         Command::Backup(asked) => backup::backup(asked),
         Command::Billing(verb) => configured(|checked| billing::run(checked, verb)),
         Command::Db(asked) => backup::database(asked),
-        Command::Keys(verb) => configured(|checked| done(runtime(keys::run(checked, verb)))),
+        Command::Keys(verb) => configured(|checked| keys::run(checked, verb)),
+        Command::Mail(verb) => configured(|checked| mail::run(checked, verb)),
         Command::Restore(asked) => backup::restore(asked),
         Command::Users(verb) => configured(|checked| users::run(checked, verb)),
         Command::Doctor => configured(|checked| runtime(doctor::run(checked))),
         Command::Config { check: true, .. } => configured(|checked| {
             warn(&checked.warnings);
-            println!("The configuration is fit to start with.");
+            say!("The configuration is fit to start with.");
             DONE
         }),
         Command::Config { .. } => configured(|checked| {
             warn(&checked.warnings);
-            println!("{:#?}", checked.config);
+            say!("{:#?}", checked.config);
             DONE
         }),
     })
 }
 
 fn print(text: &str) -> u8 {
-    print!("{text}");
+    frame::print(format_args!("{text}"));
     DONE
 }
 
@@ -189,16 +196,11 @@ fn runtime<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// One clear line, and what is behind it.
 fn done(result: anyhow::Result<()>) -> u8 {
-    match result {
-        Ok(()) => DONE,
-        Err(error) => {
-            eprintln!("plinth: {}", crate::error::explain(&error));
-            FAILED
-        }
-    }
+    frame::ended(result.map(|()| DONE))
 }
 
 #[cfg(test)]
 pub use accept::files as generated_files;
+#[cfg(test)]
+pub use frame::Form;

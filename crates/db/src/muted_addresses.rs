@@ -7,14 +7,19 @@ sql! {
         "insert into muted_addresses (email, muted_at) values ($email, $now) on conflict (email) do nothing"
     }
 
-    /// Writes there again.
-    pub fn unmute(tx: &mut Tx, email: &str) {
+    /// Writes there again. `false` when nobody had stopped.
+    pub fn unmute(tx: &mut Tx, email: &str) -> bool {
         "delete from muted_addresses where email = $email"
     }
 
     /// Since when it is not written to; `None` when it is.
     pub fn since(db: &Db, email: &str) -> Option<(Timestamp,)> {
         "select muted_at from muted_addresses where email = $email"
+    }
+
+    /// Those that are not written to, and since when, by address, after `after`.
+    pub fn page(db: &Db, after: &str, limit: i64) -> Vec<(String, Timestamp)> {
+        "select email, muted_at from muted_addresses where email > $after order by email limit $limit"
     }
 
     /// Forgets the address of a user who goes.

@@ -150,7 +150,7 @@ async fn apply(
             };
             match event.r#type.as_str() {
                 "email-disabled" => db::muted_addresses::mute(tx, &email, now).await?,
-                _ => db::muted_addresses::unmute(tx, &email).await?,
+                _ => drop(db::muted_addresses::unmute(tx, &email).await?),
             }
             Ok(())
         }

@@ -1,3 +1,4 @@
+use super::frame::say;
 use crate::{Config, docs, limit};
 use anyhow::{Context, ensure};
 use std::path::Path;
@@ -23,7 +24,7 @@ pub fn run() -> anyhow::Result<()> {
     );
     for (file, text) in files() {
         std::fs::write(file, text).with_context(|| format!("cannot write {file}"))?;
-        println!("wrote {file}");
+        say!("wrote {file}");
     }
     Ok(())
 }

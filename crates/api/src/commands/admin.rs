@@ -1,7 +1,9 @@
-use super::serve;
+use super::{
+    DONE,
+    frame::{Form, over_app},
+};
 use crate::{
     App,
-    app::{Clock, Simulated},
     auth::{
         admin::bootstrap::{self, HANDED_OVER_TTL},
         normalise_email,
@@ -24,9 +26,8 @@ pub enum Verb {
         /// Give a user who is there such a password too, in place of theirs
         #[arg(long)]
         new_password: bool,
-        /// Print a JSON document
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
 }
 
@@ -34,23 +35,17 @@ fn address(text: &str) -> Result<String, String> {
     normalise_email(text).ok_or_else(|| "an e-mail address".into())
 }
 
-pub async fn run(checked: Checked, verb: Verb) -> anyhow::Result<()> {
-    let mut config = checked.config;
-    serve::prepare_secret(&mut config)?;
-    let db = serve::open(&config).await?;
-    let app = App::new(config, db, Simulated::default(), Clock::system()).await?;
+pub fn run(checked: Checked, verb: Verb) -> u8 {
     let Verb::Create {
         email,
         new_password,
-        json,
+        form,
     } = verb;
-    let made = create(&app, &email, new_password).await?;
-    match json {
-        true => println!("{}", made.document()),
-        false => println!("{}", made.text()),
-    }
-    app.db.close().await;
-    Ok(())
+    over_app(checked, async |app| {
+        let made = create(app, &email, new_password).await?;
+        form.print(&made.document(), &made.text());
+        Ok(DONE)
+    })
 }
 
 /// An admin, new or not.

@@ -1,4 +1,8 @@
-use super::{DONE, FAILED, runtime};
+use super::{
+    DONE, FAILED,
+    frame::{Form, ended},
+    runtime,
+};
 use crate::{
     Config,
     auth::chain::{self, Broken, Found},
@@ -16,9 +20,8 @@ pub enum Verb {
         /// A place and hash that you kept, from the log or from an earlier run, as PLACE:HASH
         #[arg(long, value_parser = kept)]
         kept: Option<(i64, Vec<u8>)>,
-        /// Print a JSON document
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
 }
 
@@ -33,7 +36,7 @@ fn kept(text: &str) -> Result<(i64, Vec<u8>), String> {
 }
 
 pub fn run(config: Config, verb: Verb) -> u8 {
-    let Verb::Verify { kept, json } = verb;
+    let Verb::Verify { kept, form } = verb;
     let found = runtime(async {
         let db = Db::open(&config.core.database_url, &config.core.database_options()).await?;
         let shows = std::io::stderr().is_terminal();
@@ -49,19 +52,10 @@ pub fn run(config: Config, verb: Verb) -> u8 {
         db.close().await;
         anyhow::Ok(found)
     });
-    match found {
-        Ok(found) => {
-            match json {
-                true => println!("{}", document(&found)),
-                false => println!("{}", text(&found)),
-            }
-            if found.broken.is_some() { FAILED } else { DONE }
-        }
-        Err(error) => {
-            eprintln!("plinth: {}", crate::error::explain(&error));
-            FAILED
-        }
-    }
+    ended(found.map(|found| {
+        form.print(&document(&found), &text(&found));
+        if found.broken.is_some() { FAILED } else { DONE }
+    }))
 }
 
 /// As `--kept` takes it.

@@ -1,4 +1,4 @@
-use super::{DONE, FAILED, configured, runtime};
+use super::{DONE, FAILED, configured, frame::say, runtime};
 use crate::{
     Config,
     app::Clock,
@@ -106,8 +106,8 @@ async fn perform(checked: Checked, asked: Backup) -> anyhow::Result<()> {
     if let Some(file) = &asked.verify {
         let is = restore::verify(config, file).await?;
         match asked.form.json {
-            true => println!("{}", json!({"file": file, "is": is})),
-            false => println!("{file}: {is}."),
+            true => say!("{}", json!({"file": file, "is": is})),
+            false => say!("{file}: {is}."),
         }
         return Ok(());
     }
@@ -129,15 +129,15 @@ async fn perform(checked: Checked, asked: Backup) -> anyhow::Result<()> {
     };
     asked.form.progress("");
     match asked.form.json {
-        true => println!(
+        true => say!(
             "{}",
             json!({"name": made.name, "at": url.to_string(), "bytes": made.bytes, "sha256": made.sha256, "removed": gone})
         ),
         false => {
-            println!("{url}/{}  {}", made.name, megabytes(made.bytes));
-            println!("sha256 {}", made.sha256);
+            say!("{url}/{}  {}", made.name, megabytes(made.bytes));
+            say!("sha256 {}", made.sha256);
             for name in gone {
-                println!("removed {name}: older than BACKUP_KEEP_DAYS");
+                say!("removed {name}: older than BACKUP_KEEP_DAYS");
             }
         }
     }
@@ -168,8 +168,8 @@ async fn make(config: &Config, place: &Place, form: &Form) -> anyhow::Result<Mad
 async fn list(place: &Place, url: &PlaceUrl, form: &Form) -> anyhow::Result<()> {
     for found in place.list().await? {
         match form.json {
-            true => println!("{}", json!({"name": found.name, "bytes": found.bytes})),
-            false => println!("{url}/{}  {}", found.name, megabytes(found.bytes)),
+            true => say!("{}", json!({"name": found.name, "bytes": found.bytes})),
+            false => say!("{url}/{}  {}", found.name, megabytes(found.bytes)),
         }
     }
     Ok(())
@@ -182,7 +182,7 @@ async fn bring_back(config: Config, asked: Restore) -> anyhow::Result<()> {
     let restored = restore::restore(&config, &asked.file, asked.force, now, tell).await?;
     form.progress("");
     if form.json {
-        println!("{}", json!(restored));
+        say!("{}", json!(restored));
         return Ok(());
     }
     let Restored {
@@ -191,17 +191,15 @@ async fn bring_back(config: Config, asked: Restore) -> anyhow::Result<()> {
         pending_migrations,
         set_aside,
     } = restored;
-    println!("{} is what {file} says.", config.core.direct_url());
+    say!("{} is what {file} says.", config.core.direct_url());
     if !sum_compared {
-        println!("There was no {file}.sha256 to compare it with.");
+        say!("There was no {file}.sha256 to compare it with.");
     }
     if let Some(aside) = set_aside {
-        println!("What was there before is in {aside}.");
+        say!("What was there before is in {aside}.");
     }
     if pending_migrations > 0 {
-        println!(
-            "{pending_migrations} migrations run at the next start, or with `plinth migrate`."
-        );
+        say!("{pending_migrations} migrations run at the next start, or with `plinth migrate`.");
     }
     Ok(())
 }
@@ -217,11 +215,11 @@ async fn copy(from: &DatabaseUrl, to: &DatabaseUrl, form: &Form) -> anyhow::Resu
     let target = target.with_context(|| format!("cannot use {to}"))?;
     target.migrate().await?;
     let told = |sum: &db::transfer::Sum| match form.json {
-        true => println!(
+        true => say!(
             "{}",
             json!({"table": sum.table, "rows": sum.rows, "hash": sum.hash})
         ),
-        false => println!("{:<24} {:>10}  {}", sum.table, sum.rows, sum.hash),
+        false => say!("{:<24} {:>10}  {}", sum.table, sum.rows, sum.hash),
     };
     let copied = db::transfer::copy(&source, &target, told).await;
     source.close().await;
@@ -230,7 +228,7 @@ async fn copy(from: &DatabaseUrl, to: &DatabaseUrl, form: &Form) -> anyhow::Resu
     let rows: u64 = copied.iter().map(|sum| sum.rows).sum();
     if !form.json {
         let tables = copied.len();
-        println!("{tables} tables with {rows} rows are in {to}, equal to those of {from}.");
+        say!("{tables} tables with {rows} rows are in {to}, equal to those of {from}.");
     }
     Ok(())
 }

@@ -1,25 +1,27 @@
-use super::{DONE, FAILED, runtime, serve, users};
+use super::{
+    DONE, FAILED,
+    frame::{Form, over_app, say},
+    users,
+};
 use crate::{
     App,
-    app::{Clock, Simulated},
     billing::{
         phones, poll,
-        reconcile::{self, Pass, Report},
+        reconcile::{self, Report},
         setup::{self, Done, Outcome},
         stripe_api::Stripe,
     },
     config::{Checked, seconds},
-    error::explain,
 };
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use db::Timestamp;
 use serde_json::json;
 use std::io::IsTerminal;
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Compare what is kept of subscriptions with what Stripe says, and make it so
+    /// Compare what is kept of subscriptions with what Stripe and RevenueCat say, and make it so
     Reconcile {
         /// Say what differs, and change nothing
         #[arg(long)]
@@ -45,13 +47,6 @@ pub enum Verb {
     },
 }
 
-#[derive(Args)]
-pub struct Form {
-    /// Print a JSON document a line
-    #[arg(long)]
-    json: bool,
-}
-
 #[derive(Debug, Clone, Copy)]
 pub enum Since {
     At(Timestamp),
@@ -73,69 +68,59 @@ fn since(text: &str) -> Result<Since, String> {
 }
 
 pub fn run(checked: Checked, verb: Verb) -> u8 {
-    runtime(over_database(checked, verb)).unwrap_or_else(|error| {
-        eprintln!("plinth: {}", explain(&error));
-        FAILED
-    })
-}
-
-async fn over_database(checked: Checked, verb: Verb) -> anyhow::Result<u8> {
-    let mut config = checked.config;
-    serve::prepare_secret(&mut config)?;
-    let db = serve::open(&config).await?;
-    let app = App::new(config, db, Simulated::default(), Clock::system()).await?;
-    let done = perform(&app, verb).await;
-    app.db.close().await;
-    done
-}
-
-async fn perform(app: &App, verb: Verb) -> anyhow::Result<u8> {
-    let api = app.stripe.as_ref();
-    let api = api.context("nothing is sold on the web here: set STRIPE_SECRET_KEY")?;
-    match verb {
+    over_app(checked, async |app| match verb {
         Verb::Reconcile {
             dry_run,
             user,
             form,
-        } => reconcile(app, api, Report::of(dry_run), user, &form).await,
-        Verb::Backfill { since, form } => backfill(app, api, since, &form).await,
-        Verb::SetupStripe { form } => setup(app, api, &form).await,
-    }
+        } => reconcile(app, Report::of(dry_run), user, &form).await,
+        Verb::Backfill { since, form } => backfill(app, stripe(app)?, since, &form).await,
+        Verb::SetupStripe { form } => setup(app, stripe(app)?, &form).await,
+    })
+}
+
+fn stripe(app: &App) -> anyhow::Result<&Stripe> {
+    let api = app.stripe.as_ref();
+    api.context("nothing is sold on the web here: set STRIPE_SECRET_KEY")
 }
 
 async fn reconcile(
     app: &App,
-    api: &Stripe,
     mut report: Report,
     user: Option<String>,
     form: &Form,
 ) -> anyhow::Result<u8> {
-    match user {
-        Some(named) => {
-            let user = users::find(app, &named).await?;
-            reconcile::user(app, api, user.id, &mut report).await?;
-            if let Some(api) = &app.revenuecat {
-                phones::user(app, api, user.id, &mut report).await?;
-            }
-        }
-        None => {
-            for pass in Pass::ALL {
-                let mut after = String::new();
-                while let Some(next) = reconcile::part(app, api, pass, &after, &mut report).await? {
-                    after = next;
-                    progress(form, &format!("{} compared …", report.compared));
-                }
-            }
-        }
+    let (stripe, revenuecat) = (app.stripe.as_ref(), app.revenuecat.as_ref());
+    anyhow::ensure!(
+        stripe.is_some() || revenuecat.is_some(),
+        "there is nobody to compare with: set STRIPE_SECRET_KEY or REVENUECAT_API_KEY"
+    );
+    let user = match user {
+        Some(named) => Some(users::find(app, &named).await?.id),
+        None => None,
+    };
+    let tell = |report: &Report| progress(form, &format!("{} compared …", report.compared));
+    match (stripe, user) {
+        (Some(api), Some(user)) => reconcile::user(app, api, user, &mut report).await?,
+        (Some(api), None) => reconcile::everything(app, api, &mut report, tell).await?,
+        (None, _) => {}
+    }
+    match (revenuecat, user) {
+        (Some(api), Some(user)) => phones::user(app, api, user, &mut report).await?,
+        (Some(api), None) => phones::everyone(app, api, &mut report, tell).await?,
+        (None, _) => {}
     }
     progress(form, "");
     if form.json {
-        println!("{}", json!(report));
+        say!("{}", json!(report));
     } else {
         for drift in &report.drift {
-            println!(
+            say!(
                 "{}  {}: {} is {}",
-                drift.subscription, drift.field, drift.was, drift.is
+                drift.subscription,
+                drift.field,
+                drift.was,
+                drift.is
             );
         }
         let done = match (report.drift.len(), report.dry_run) {
@@ -143,9 +128,9 @@ async fn reconcile(
             (n, true) => format!("{n} differences, nothing was changed"),
             (n, false) => format!("{n} differences were repaired"),
         };
-        println!("{} compared: {done}.", report.compared);
+        say!("{} compared: {done}.", report.compared);
         if report.failed > 0 {
-            println!("{} could not be read, and stay as they are.", report.failed);
+            say!("{} could not be read, and stay as they are.", report.failed);
         }
     }
     Ok(if report.failed > 0 { FAILED } else { DONE })
@@ -161,8 +146,8 @@ async fn backfill(app: &App, api: &Stripe, since: Since, form: &Form) -> anyhow:
     progress(form, "");
     let (events, missed) = (found.events, found.missed);
     match form.json {
-        true => println!("{}", json!({"events": events, "missed": missed})),
-        false => println!("{events} events since {since}, of which {missed} had not been told."),
+        true => say!("{}", json!({"events": events, "missed": missed})),
+        false => say!("{events} events since {since}, of which {missed} had not been told."),
     }
     Ok(DONE)
 }
@@ -171,25 +156,25 @@ async fn setup(app: &App, api: &Stripe, form: &Form) -> anyhow::Result<u8> {
     let mut variables = vec![];
     let tell = |done: Done| {
         if form.json {
-            println!("{}", json!(done));
+            say!("{}", json!(done));
         } else {
             let outcome = match done.outcome {
                 Outcome::Made => "made",
                 Outcome::Updated => "brought up to date",
                 Outcome::Found => "there already",
             };
-            println!("{:<8} {:<32} {outcome}", done.what, done.id);
+            say!("{:<8} {:<32} {outcome}", done.what, done.id);
             if let Some(note) = &done.note {
-                println!("         {note}");
+                say!("         {note}");
             }
         }
         variables.extend(done.variable);
     };
     setup::run(app, api, tell).await?;
     if !form.json {
-        println!("\nSet these where Plinth runs; a webhook's secret is not shown again:\n");
+        say!("\nSet these where Plinth runs; a webhook's secret is not shown again:\n");
         for (name, value) in variables {
-            println!("{name}={value}");
+            say!("{name}={value}");
         }
     }
     Ok(DONE)

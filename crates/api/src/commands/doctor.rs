@@ -1,4 +1,4 @@
-use super::{DONE, FAILED, warn};
+use super::{DONE, FAILED, frame::say, warn};
 use crate::{
     app::Clock,
     auth::{jwks::Issuers, providers::Provider},
@@ -25,23 +25,23 @@ pub async fn run(checked: Checked) -> u8 {
     let config = &checked.config;
     let mut failed = false;
     let mut say = |service: &str, outcome: Result<String, String>| match outcome {
-        Ok(good) => println!("✓ {service:<12}{good}"),
+        Ok(good) => say!("✓ {service:<12}{good}"),
         Err(bad) => {
             failed = true;
-            println!("✗ {service:<12}{bad}");
+            say!("✗ {service:<12}{bad}");
         }
     };
 
     say("database", within(database(config)).await);
     match &config.core.redis_url {
-        None => println!(
+        None => say!(
             "– {:<12}not configured: each instance counts rate limits for itself",
             "redis"
         ),
         Some(_) => say("redis", within(redis(config)).await),
     }
     match config.chat.is_simulated() {
-        true => println!("– {:<12}simulated", "llm"),
+        true => say!("– {:<12}simulated", "llm"),
         false => {
             for provider in config.chat.providers.providers() {
                 let asked = llm(&config.chat.providers, provider);
@@ -50,7 +50,7 @@ pub async fn run(checked: Checked) -> u8 {
         }
     }
     match Mailer::new(&config.mail, http::Client::default()) {
-        Ok(mailer) if !mailer.is_configured() => println!(
+        Ok(mailer) if !mailer.is_configured() => say!(
             "– {:<12}{}",
             "mail",
             if config.is_production() {
@@ -75,7 +75,7 @@ pub async fn run(checked: Checked) -> u8 {
     let client = crate::http::Client::default();
     let made = client.get().map(drop);
     match made.map(|()| Issuers::new(&config.auth.providers, client)) {
-        Ok(issuers) if issuers.providers.is_empty() => println!(
+        Ok(issuers) if issuers.providers.is_empty() => say!(
             "– {:<12}{}",
             "providers",
             if config.is_production() {
@@ -95,7 +95,7 @@ pub async fn run(checked: Checked) -> u8 {
     }
     match Stripe::new(&config.billing, http::Client::default()) {
         Some(api) => say("stripe", within(stripe(config, &api)).await),
-        None => println!(
+        None => say!(
             "– {:<12}{}",
             "stripe",
             if config.is_production() {
@@ -107,7 +107,7 @@ pub async fn run(checked: Checked) -> u8 {
     }
     match &config.backup.backup_url {
         Some(_) => say("backups", within(backups(config)).await),
-        None => println!("– {:<12}not configured: set BACKUP_URL", "backups"),
+        None => say!("– {:<12}not configured: set BACKUP_URL", "backups"),
     }
     if failed { FAILED } else { DONE }
 }

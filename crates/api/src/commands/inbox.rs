@@ -1,12 +1,16 @@
 //! The operator's view of the events that came, over the configured database.
-use super::{DONE, FAILED, configured, runtime};
+use super::{
+    DONE, configured,
+    frame::{Form, ended},
+    runtime,
+};
 use crate::{
     Config,
     app::Clock,
     billing::{self, inbox::stats},
 };
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use db::{
     Db,
     inbox::{Event, Filter, Headline},
@@ -53,30 +57,8 @@ pub enum Verb {
     },
 }
 
-#[derive(Args)]
-pub struct Form {
-    /// Print a JSON document a line
-    #[arg(long)]
-    json: bool,
-}
-
-impl Form {
-    pub fn print(&self, document: &Value, text: &str) {
-        if self.json {
-            println!("{document}");
-        } else {
-            println!("{text}");
-        }
-    }
-}
-
 pub fn run(verb: Verb) -> u8 {
-    configured(|checked| {
-        runtime(over_database(checked.config, verb)).unwrap_or_else(|error| {
-            eprintln!("plinth: {error:#}");
-            FAILED
-        })
-    })
+    configured(|checked| ended(runtime(over_database(checked.config, verb))))
 }
 
 async fn over_database(config: Config, verb: Verb) -> anyhow::Result<u8> {

@@ -1,8 +1,10 @@
 //! The keys that sign tokens, and what they sign for servers.
-use super::{inbox::Form, serve};
+use super::{
+    DONE,
+    frame::{Form, over_app, say},
+};
 use crate::{
     App,
-    app::{Clock, Simulated},
     auth::{
         access,
         keys::rotation::{self, Revoked, Rotated},
@@ -45,14 +47,8 @@ pub enum Verb {
     },
 }
 
-pub async fn run(checked: Checked, verb: Verb) -> anyhow::Result<()> {
-    let mut config = checked.config;
-    serve::prepare_secret(&mut config)?;
-    let db = serve::open(&config).await?;
-    let app = App::new(config, db, Simulated::default(), Clock::system()).await?;
-    let done = perform(&app, verb).await;
-    app.db.close().await;
-    done
+pub fn run(checked: Checked, verb: Verb) -> u8 {
+    over_app(checked, async |app| perform(app, verb).await.map(|()| DONE))
 }
 
 async fn perform(app: &App, verb: Verb) -> anyhow::Result<()> {
@@ -62,7 +58,7 @@ async fn perform(app: &App, verb: Verb) -> anyhow::Result<()> {
         Verb::Revoke { kid, form } => revoke(app, &kid, &form).await,
         Verb::ServiceRole { ttl } => {
             let key = service_role::issue(&app.keys, &access::issuer(app), ttl, app.now())?;
-            println!("{key}");
+            say!("{key}");
             Ok(())
         }
     }

@@ -1,3 +1,4 @@
+use super::frame::say;
 use crate::Config;
 use clap::Subcommand;
 use db::Db;
@@ -22,16 +23,16 @@ pub async fn run(config: Config, step: Step) -> anyhow::Result<()> {
     match step {
         Step::Up => {
             db.migrate().await?;
-            println!("{url} is up to date.");
+            say!("{url} is up to date.");
         }
         Step::Down { steps } => {
             db.revert(steps).await?;
-            println!("{url}: took {steps} back.");
+            say!("{url}: took {steps} back.");
         }
         Step::Status => {
             let all = db.migrations().await?;
             for migration in &all {
-                println!(
+                say!(
                     "{}  {:04}  {}",
                     if migration.applied {
                         "applied"

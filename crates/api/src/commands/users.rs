@@ -1,17 +1,18 @@
-use super::{DONE, FAILED, MISUSED, runtime, serve};
+use super::{
+    DONE, MISUSED,
+    frame::{Form, over_app, say},
+};
 use crate::{
     App,
-    app::{Clock, Simulated},
     auth::{
         audit,
         deletion::{self, Leaves},
         export, normalise_email,
     },
     config::Checked,
-    error::explain,
 };
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use db::users::User;
 use serde_json::json;
 use std::{
@@ -45,28 +46,8 @@ pub enum Verb {
     },
 }
 
-#[derive(Args)]
-pub struct Form {
-    /// Print a JSON document
-    #[arg(long)]
-    json: bool,
-}
-
 pub fn run(checked: Checked, verb: Verb) -> u8 {
-    runtime(over_database(checked, verb)).unwrap_or_else(|error| {
-        eprintln!("plinth: {}", explain(&error));
-        FAILED
-    })
-}
-
-async fn over_database(checked: Checked, verb: Verb) -> anyhow::Result<u8> {
-    let mut config = checked.config;
-    serve::prepare_secret(&mut config)?;
-    let db = serve::open(&config).await?;
-    let app = App::new(config, db, Simulated::default(), Clock::system()).await?;
-    let done = perform(&app, verb).await;
-    app.db.close().await;
-    done
+    over_app(checked, async |app| perform(app, verb).await)
 }
 
 async fn perform(app: &App, verb: Verb) -> anyhow::Result<u8> {
@@ -83,7 +64,7 @@ async fn perform(app: &App, verb: Verb) -> anyhow::Result<u8> {
             match to.as_os_str() == "-" {
                 // The archive itself is there.
                 true => eprintln!("{text}"),
-                false => println!("{text}"),
+                false => say!("{text}"),
             }
         }
         Verb::Delete { user, yes, form } => {
@@ -93,10 +74,8 @@ async fn perform(app: &App, verb: Verb) -> anyhow::Result<u8> {
                 return Ok(MISUSED);
             }
             delete(app, &user).await?;
-            match form.json {
-                true => println!("{}", json!({"id": user.id, "deleted": true})),
-                false => println!("{} is deleted.", user.id),
-            }
+            let text = format!("{} is deleted.", user.id);
+            form.print(&json!({"id": user.id, "deleted": true}), &text);
         }
     }
     Ok(DONE)

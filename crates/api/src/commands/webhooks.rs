@@ -1,5 +1,5 @@
 //! The operator's answers to «why was it refused» and «does it arrive».
-use super::{DONE, FAILED, MISUSED, inbox};
+use super::{DONE, FAILED, MISUSED, frame::say, inbox};
 use crate::billing::{DEVELOPMENT_REVENUECAT_SECRET, DEVELOPMENT_STRIPE_SECRET};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{
@@ -143,11 +143,11 @@ impl Verify {
         };
         match event {
             Ok(id) => {
-                println!("accepted {id}");
+                say!("accepted {id}");
                 DONE
             }
             Err(reason) => {
-                println!("refused: {reason}");
+                say!("refused: {reason}");
                 FAILED
             }
         }
@@ -188,7 +188,7 @@ impl Send {
             .send()
             .await?;
         let (status, text) = (answer.status(), answer.text().await?);
-        println!("{status} {text}");
+        say!("{status} {text}");
         Ok(if status.is_success() { DONE } else { FAILED })
     }
 

@@ -398,6 +398,11 @@ both_engines! {
         assert_eq!((told.status.as_u16(), told.json()), (200, json!({"received": true})));
         assert!(since("gone@example.com").await && since("angry@example.com").await);
         assert!(!since("full@example.com").await && !since("here@example.com").await);
+        // Until the operator says so.
+        let form = crate::commands::Form { json: false };
+        assert_eq!(crate::commands::mail::unmute(&test.app, "GONE@example.com", &form).await.unwrap(), 0);
+        assert!(!since("gone@example.com").await && since("angry@example.com").await);
+        assert_eq!(crate::commands::mail::unmute(&test.app, "gone@example.com", &form).await.unwrap(), 1);
         let old = tell(json!([{"email": "here@example.com", "event": "spamreport"}]), now - 2 * 86_400).await;
         assert_eq!(old.refusal(), (400, "invalid_signature".into()));
         let mut forged = request(Method::POST, "", "/webhooks/sendgrid");
