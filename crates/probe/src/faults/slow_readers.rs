@@ -18,19 +18,22 @@ pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
     let user = server.sign_up().await?;
     make_pro(scene, &server, &user).await?;
     let before = server.process()?.rss()?;
-    let body = json!({"message": "/sim-gap-0-tokens-1000 Tell me of the sea.", "stream": true})
-        .to_string();
-    let request = format!(
-        "POST /api/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        user.token,
-        body.len(),
-    );
+    // The same question from the same person joins the answer that is being made: each asks its own.
+    let request = |n: usize| {
+        let question = format!("/sim-gap-5-tokens-1000 Tell me of sea number {n}.");
+        let body = json!({"message": question, "stream": true}).to_string();
+        format!(
+            "POST /api/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            user.token,
+            body.len(),
+        )
+    };
     let mut readers = vec![];
-    for _ in 0..READERS {
+    for n in 0..READERS {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(2048)?;
         let mut stream = socket.connect(([127, 0, 0, 1], server.port).into()).await?;
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(request(n).as_bytes()).await?;
         readers.push(stream);
     }
     let mut times = vec![];

@@ -22,8 +22,9 @@ const SENDERS: usize = 8;
 const KEY: &str = "sk_test_probe00000000000000000000";
 /// Slower than with the API up by this at most, in the 99th of a hundred.
 const SLOWER: f64 = 2.0;
-/// A request that nobody answers is given up after 15 s, and its worker is free.
-const SERVED_WITHIN: Duration = Duration::from_secs(20);
+/// A request that nobody answers is given up after two attempts of 15 s; then nobody asks, and the thousand
+/// that wait are put off once each before it is the turn of the next.
+const SERVED_WITHIN: Duration = Duration::from_secs(90);
 const NOISE: Duration = Duration::from_millis(25);
 
 pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
@@ -137,13 +138,13 @@ async fn patient(
     let sent = std::time::Instant::now();
     timed(scene, server, vec![event], 1).await;
     let mut opened = false;
-    while !opened && sent.elapsed() < Duration::from_secs(60) {
+    while !opened && sent.elapsed() < SERVED_WITHIN {
         let billing = server.get("/api/billing", &user.token).await;
         opened = billing.body["credits"][0]["amount"] == 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     case.check(
-        format!("another provider's event counts within 20 s while Stripe is {how}"),
+        format!("another provider's event counts within 90 s while Stripe is {how}"),
         opened && sent.elapsed() < SERVED_WITHIN,
         format!("{} ms", sent.elapsed().as_millis()),
     );

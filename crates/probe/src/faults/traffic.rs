@@ -25,6 +25,7 @@ const SENDERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Between an attempt that failed and the next.
 const AGAIN: Duration = Duration::from_millis(100);
+pub const LONG: Duration = Duration::from_secs(5);
 const SETTLED_WITHIN: Duration = Duration::from_secs(150);
 
 pub struct Traffic {
@@ -43,6 +44,8 @@ struct Tally {
     /// Answers that are neither success nor a 503 that says when to come again.
     wrong: Vec<String>,
     slowest: Duration,
+    /// Answers that took longer than [`LONG`].
+    long: usize,
     /// When an answer was last a failure, and when one was first a success after it.
     failed_at: Option<Instant>,
     healed_at: Option<Instant>,
@@ -58,6 +61,7 @@ impl Tally {
         };
         *self.statuses.entry(status).or_default() += 1;
         self.slowest = self.slowest.max(answer.took);
+        self.long += usize::from(answer.took > LONG);
         let success = (200..300).contains(&answer.status);
         let later = answer.status == 503 && answer.headers.contains_key("retry-after");
         if !success && !later && !(may_be_away && answer.status == 0) {
@@ -185,6 +189,14 @@ impl Traffic {
             }
         }
         Ok(())
+    }
+
+    /// How many waited long so far.
+    pub fn long(&self) -> usize {
+        self.tally
+            .lock()
+            .map(|tally| tally.long)
+            .unwrap_or_default()
     }
 
     /// How long the slowest answer took so far.
