@@ -83,15 +83,20 @@ function fill(url, megabytes) {
     return sql(url, row("gen_random_uuid()", "now()", noise));
   }
   const db = new DatabaseSync(url.slice("sqlite://".length));
+  // The server writes at any moment.
+  db.exec("pragma busy_timeout = 20000");
   db.exec(row("randomblob(16)", Date.now() * 1000, `hex(randomblob(${megabytes} * 500000))`));
   db.close();
 }
 
 const backups = (folder) => readdirSync(folder, { recursive: true }).filter((name) => /plinth-.*(gz|dump)$/.test(name));
 
+// Tokens are of one issuer, whichever port serves what was restored.
+const PUBLIC_URL = "http://127.0.0.1:8080";
+
 /** A server on a database of its own that someone has used; its secret is kept apart from its backups. */
 async function lived(more = {}) {
-  const env = { DATABASE_URL: database(), JWT_SECRET: randomBytes(32).toString("hex"), ...more };
+  const env = { DATABASE_URL: database(), JWT_SECRET: randomBytes(32).toString("hex"), PUBLIC_URL, ...more };
   const server = await serve(env);
   const ada = await signUp(server);
   await ada.post("/api/chat", { message: "What is a delta?" });
@@ -193,7 +198,7 @@ describe("a backup", { concurrency: false }, () => {
   });
 
   test("of a small database goes over to PostgreSQL", { skip: !TEST_DATABASE_URL && "TEST_DATABASE_URL names it" }, async () => {
-    const env = { DATABASE_URL: `sqlite://${join(home, "small.db")}`, JWT_SECRET: randomBytes(32).toString("hex") };
+    const env = { DATABASE_URL: `sqlite://${join(home, "small.db")}`, JWT_SECRET: randomBytes(32).toString("hex"), PUBLIC_URL };
     const small = await serve(env);
     const ada = await signUp(small);
     await ada.post("/api/chat", { message: "What is a delta?" });

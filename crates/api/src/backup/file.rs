@@ -134,7 +134,7 @@ impl Form {
             File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let n = file.read(&mut first)?;
         Ok(match &first[..n] {
-            first if first.starts_with(&[0x1f, 0x8b]) => Self::SqliteGzip,
+            [0x1f, 0x8b, ..] => Self::SqliteGzip,
             first if first.starts_with(b"SQLite format 3\0") => Self::Sqlite,
             first if first.starts_with(b"PGDMP") => Self::Postgres,
             _ => anyhow::bail!(

@@ -8,6 +8,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use db::Timestamp;
 use std::{
+    cmp::Reverse,
     fmt, io,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -68,7 +69,7 @@ impl fmt::Display for PlaceUrl {
 /// A place that can be asked.
 pub enum Place {
     Folder(PathBuf),
-    S3(Bucket),
+    S3(Box<Bucket>),
 }
 
 /// A backup that is there.
@@ -85,7 +86,9 @@ impl Place {
     pub fn open(url: &PlaceUrl, config: &Config) -> anyhow::Result<Self> {
         Ok(match url {
             PlaceUrl::Folder(folder) => Self::Folder(folder.clone()),
-            PlaceUrl::S3 { bucket, prefix } => Self::S3(Bucket::open(bucket, prefix, config)?),
+            PlaceUrl::S3 { bucket, prefix } => {
+                Self::S3(Box::new(Bucket::open(bucket, prefix, config)?))
+            }
         })
     }
 
@@ -97,7 +100,7 @@ impl Place {
             Self::S3(bucket) => bucket.list().await?,
         };
         found.retain(|found| file::taken_at(&found.name).is_some());
-        found.sort_by(|a, b| file::taken_at(&b.name).cmp(&file::taken_at(&a.name)));
+        found.sort_by_key(|found| Reverse(file::taken_at(&found.name)));
         Ok(found)
     }
 
@@ -195,7 +198,7 @@ impl Upload {
                 let file = File::from_std(part.create().with_context(cannot)?);
                 Self::Folder { file, part, to }
             }
-            Place::S3(bucket) => Self::S3(s3::Upload::begin(bucket.clone(), name)),
+            Place::S3(bucket) => Self::S3(s3::Upload::begin(Bucket::clone(bucket), name)),
         })
     }
 

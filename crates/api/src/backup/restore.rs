@@ -135,6 +135,7 @@ async fn fetch(config: &Config, from: &str, target: &DatabaseUrl) -> anyhow::Res
                 Some(path) => path.with_file_name(name),
                 None => std::env::temp_dir().join(name),
             };
+            make_folder_of(&beside)?;
             let download = Unfinished::beside(&beside, "part")?;
             download
                 .create()
@@ -228,14 +229,14 @@ async fn into_sqlite(
     Ok((standing, aside.map(|path| path.display().to_string())))
 }
 
+/// On a new machine there is none yet.
+fn make_folder_of(target: &Path) -> anyhow::Result<()> {
+    let folder = target.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
 async fn unpacked(from: &Path, form: Form, target: &Path) -> anyhow::Result<Unfinished> {
-    if let Some(folder) = target
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-    }
+    make_folder_of(target)?;
     let copy = Unfinished::beside(&target.with_file_name("plinth-"), "restoring")?;
     let to = copy
         .create()

@@ -278,7 +278,7 @@ both_engines! {
         std::fs::remove_dir_all(folder.0.join(&name)).unwrap();
 
         let left: Vec<_> = folder.names().into_iter().filter(|name| !name.ends_with(".sha256")).collect();
-        assert_eq!(left, [made.name.clone()]);
+        assert_eq!(left, std::slice::from_ref(&made.name));
         assert!(kept.iter().all(|name| folder.names().contains(name)));
     }
 

@@ -152,7 +152,10 @@ mod tests {
             sum(&[one.clone(), two.clone()]),
             sum(&[two.clone(), one.clone()])
         );
-        assert_ne!(sum(&[one.clone()]), sum(&[[text("a"), text("bc")]]));
+        assert_ne!(
+            sum(std::slice::from_ref(&one)),
+            sum(&[[text("a"), text("bc")]])
+        );
         assert_ne!(sum(&[one.clone(), one.clone()]), sum(&[one]));
         assert_ne!(sum(&[two]), sum(&[[Cell::Int(7), Cell::Null]]));
     }
