@@ -94,19 +94,23 @@ async fn live() -> Json<Live> {
 /// What is answered until there is a database: this process lives, and is not ready.
 pub fn starting(version: String) -> Router {
     let away = StatusCode::SERVICE_UNAVAILABLE;
-    let health = Health {
-        status: "unhealthy",
-        version,
-        database: "disconnected",
-    };
-    let health = serde_json::to_value(health).unwrap_or_default();
     Router::new()
         .route("/health/live", get(live))
         .route(
             "/health/ready",
             get(move || async move { (away, Json(Ready { ready: false })) }),
         )
-        .route("/health", get(move || async move { (away, Json(health)) }))
+        .route(
+            "/health",
+            get(move || async move {
+                let health = Health {
+                    status: "unhealthy",
+                    version,
+                    database: "disconnected",
+                };
+                (away, Json(health))
+            }),
+        )
         .fallback(async |uri: Uri| {
             let id = uuid::Uuid::new_v4().to_string();
             Error::DatabaseUnavailable.render(Dialect::of(uri.path()), &id)
