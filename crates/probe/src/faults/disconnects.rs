@@ -81,7 +81,7 @@ pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
 }
 
 /// How many answers were made to their end, and what became of the others.
-async fn ends(server: &Plinth, token: &str) -> (usize, BTreeMap<String, usize>) {
+pub async fn ends(server: &Plinth, token: &str) -> (usize, BTreeMap<String, usize>) {
     let (mut complete, mut others, mut cursor) = (0, BTreeMap::new(), String::new());
     loop {
         let path = format!("/api/generations?limit=100{cursor}");

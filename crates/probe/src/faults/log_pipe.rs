@@ -10,7 +10,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
     let mut server = scene.server("one", &[("LOG_LEVEL", "debug")])?;
-    server.into_a_pipe();
+    server.log_to_a_pipe();
     server.start().await?;
     let user = server.sign_up().await?;
     for state in ["is not read", "is closed"] {

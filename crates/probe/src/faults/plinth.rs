@@ -80,7 +80,7 @@ impl Plinth {
         Ok(())
     }
 
-    pub fn into_a_pipe(&mut self) {
+    pub fn log_to_a_pipe(&mut self) {
         self.piped = true;
     }
 

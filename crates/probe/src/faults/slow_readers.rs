@@ -1,6 +1,7 @@
 //! Clients that ask for long answers and never read them (38).
 use super::{
-    case::Case, scene::Scene, sender::make_pro, traffic::percentile, two_instances::no_stuck_answer,
+    case::Case, disconnects::ends, scene::Scene, sender::make_pro, traffic::percentile,
+    two_instances::no_stuck_answer,
 };
 use crate::answer::send;
 use anyhow::Result;
@@ -64,7 +65,13 @@ pub async fn run(scene: &Scene<'_>, case: &mut Case) -> Result<()> {
     );
     let usage = server.get("/api/usage", &user.token).await;
     let used = usage.body["messages"]["used"].as_u64().unwrap_or(0);
-    case.check("each is counted once", used == READERS as u64, used);
+    // On a busy machine some are refused, which they do not read either.
+    let (made, others) = ends(&server, &user.token).await;
+    case.check(
+        "each that was made is counted once",
+        made > 0 && others.is_empty() && used == made as u64,
+        format!("{used} of {made}; {others:?}"),
+    );
     let grown = server.process()?.rss()?.saturating_sub(before);
     case.check(
         "they cost little memory",

@@ -64,7 +64,8 @@ impl Tally {
         self.long += usize::from(answer.took > LONG);
         let success = (200..300).contains(&answer.status);
         let later = answer.status == 503 && answer.headers.contains_key("retry-after");
-        if !success && !later && !(may_be_away && answer.status == 0) {
+        let nobody_there = may_be_away && answer.status == 0;
+        if !(success || later || nobody_there) {
             self.wrong.push(format!("{what}: {}", answer.brief()));
         }
         if !success {
