@@ -1026,11 +1026,11 @@ fn keys_are_listed_rotated_and_revoked() {
         list.contains(&format!("{second}  ES256  active for ")) && list.contains(": signs"),
         "{list}"
     );
-    let (code, said) = run(&["revoke", "nothing"]);
-    assert!(
-        code == 1 && said.contains("there is no key nothing"),
-        "{said}"
-    );
+    for kid in ["nothing", "-8nothing", "--nothing"] {
+        let (code, said) = run(&["revoke", kid]);
+        let expected = format!("there is no key {kid}");
+        assert!(code == 1 && said.contains(&expected), "{said}");
+    }
 }
 
 mod failures_reach_sentry {

@@ -35,6 +35,8 @@ pub enum Verb {
     /// Refuse from now on what a key signed: after a leak, or when it is of no more use
     Revoke {
         /// Its id, as `list` says it
+        // One in 64 begins with a dash.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
         form: Form,
